@@ -1,0 +1,24 @@
+"""Confluent's wire format: one zero byte, the schema id in four bytes, big endian, then the Avro body."""
+
+from __future__ import annotations
+
+from flyback.errors import InvalidEvent
+
+MAGIC = b"\x00"
+HEADER = 5
+
+
+def frame(schema_id: int, body: bytes) -> bytes:
+    """The message value for a body written with this schema."""
+    return MAGIC + schema_id.to_bytes(4, "big") + body
+
+
+def schema_id(value: bytes | None) -> int:
+    """The schema id of a message value. Raises InvalidEvent: empty_value, no_magic_byte or truncated."""
+    if not value:
+        raise InvalidEvent("empty_value", "", "the message has no value")
+    if value[:1] != MAGIC:
+        raise InvalidEvent("no_magic_byte", "", f"the first byte is 0x{value[0]:02x}, not 0x00: not Confluent's wire format")
+    if len(value) < HEADER:
+        raise InvalidEvent("truncated", "", f"the value has {len(value)} bytes, its header alone needs {HEADER}")
+    return int.from_bytes(value[1:HEADER], "big")
