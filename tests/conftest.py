@@ -1,0 +1,81 @@
+"""What all tests share: brokers, topic prefixes, an environment without the developer's settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from flyback.errors import BrokerError
+from flyback.local import process
+from flyback.local.kafka import KafkaBroker
+from flyback.local.tansu import EmbeddedBroker, find_binary
+from tests import brokers
+
+# As it was before `isolated_environment` took the developer's settings away.
+ENVIRONMENT = dict(os.environ)
+OURS = ("FLYBACK_", "KAFKA_", "SCHEMA_REGISTRY_")
+MARKER_OF_FIXTURE = {
+    "kafka_bootstrap": "kafka",
+    "kafka_broker": "kafka",
+    "registry_url": "registry",
+    "embedded_bootstrap": "embedded",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for fixture in getattr(item, "fixturenames", ()):
+            if fixture in MARKER_OF_FIXTURE:
+                item.add_marker(MARKER_OF_FIXTURE[fixture])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    """Set up before all other fixtures, so torn down after them."""
+    yield
+    left = process.running()
+    for child in left:
+        child.kill()
+    assert not left, f"tests left these running: {', '.join(child.name for child in left)}"
+
+
+@pytest.fixture(autouse=True)
+def isolated_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the developer's shell reaches a test."""
+    for name in os.environ:
+        if name.startswith(OURS):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`bootstrap.servers` of one real Kafka for the whole run: use `topic_prefix`, do not stop it."""
+    with brokers.real_kafka(ENVIRONMENT, tmp_path_factory.mktemp("kafka")) as bootstrap:
+        yield bootstrap
+
+
+@pytest.fixture
+def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    """A real Kafka of this test's own, which it may stop, kill and restart."""
+    with brokers.own_kafka(ENVIRONMENT, tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """A prefix that no other test has, such as `t3f9a1c2.`; good for groups and transactional ids as well."""
+    return f"t{uuid4().hex[:8]}."
+
+
+@pytest.fixture(scope="session")
+def embedded_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`bootstrap.servers` of one embedded broker for the whole run."""
+    try:
+        find_binary()
+    except BrokerError as missing:
+        brokers.not_available(ENVIRONMENT, str(missing))
+    with EmbeddedBroker(tmp_path_factory.mktemp("embedded")) as broker:
+        yield broker.bootstrap
