@@ -10,7 +10,9 @@ import pytest
 
 from flyback.errors import BrokerError
 from flyback.local import process
+from flyback.local.java import MissingTool
 from flyback.local.kafka import KafkaBroker
+from flyback.local.registry import SchemaRegistry
 from flyback.local.tansu import EmbeddedBroker, find_binary
 from tests import brokers
 
@@ -79,3 +81,20 @@ def embedded_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
         brokers.not_available(ENVIRONMENT, str(missing))
     with EmbeddedBroker(tmp_path_factory.mktemp("embedded")) as broker:
         yield broker.bootstrap
+
+
+@pytest.fixture(scope="session")
+def registry_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of one real schema registry (Confluent API, FULL_TRANSITIVE) for the whole run: keep subjects apart."""
+    if given := ENVIRONMENT.get("SCHEMA_REGISTRY_URL"):
+        yield given
+        return
+    registry = SchemaRegistry(tmp_path_factory.mktemp("registry"))
+    try:
+        registry.start()
+    except MissingTool as missing:
+        brokers.not_available(ENVIRONMENT, f"no schema registry to test on: {missing}")
+    try:
+        yield registry.url
+    finally:
+        registry.stop()

@@ -19,7 +19,13 @@ import threading
 import time
 from collections.abc import Callable
 
-FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# SIGKILL cannot be caught: SIGUSR1 asks for it. Killing through the guard has the child reaped as well.
+FORWARDED = {
+    signal.SIGTERM: signal.SIGTERM,
+    signal.SIGINT: signal.SIGINT,
+    signal.SIGHUP: signal.SIGHUP,
+    signal.SIGUSR1: signal.SIGKILL,
+}
 PR_SET_PDEATHSIG = 1
 
 
@@ -33,7 +39,7 @@ def main() -> None:
     except OSError as error:
         sys.exit(f"cannot run {command[0]}: {error}")
     for number in FORWARDED:
-        signal.signal(number, lambda received, _: child.send_signal(received))
+        signal.signal(number, lambda received, _: child.send_signal(FORWARDED[signal.Signals(received)]))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
 
     threading.Thread(target=_end_with_parent, args=(child, grace), daemon=True).start()

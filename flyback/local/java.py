@@ -16,6 +16,8 @@ from flyback.logs import get_logger
 
 log = get_logger(__name__)
 
+DEPENDENCY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
+
 
 class MissingTool(BrokerError):  # noqa: N818
     """A program that has to be installed first (Java, Maven) is not there, or is too old."""

@@ -13,7 +13,7 @@ from types import MappingProxyType, TracebackType
 from typing import Self
 
 from flyback.errors import BrokerError
-from flyback.local.java import fetch_once, find_java, run_maven
+from flyback.local.java import DEPENDENCY_PLUGIN, fetch_once, find_java, run_maven
 from flyback.local.process import ChildProcess, free_port, listens
 from flyback.local.readiness import answers_metadata
 
@@ -204,7 +204,7 @@ def fetch_jars() -> Path:
                 f"--file={pom}",
                 f"-Dkafka.version={KAFKA_VERSION}",
                 f"-DoutputDirectory={folder}",
-                "dependency:copy-dependencies",
+                f"{DEPENDENCY_PLUGIN}:copy-dependencies",
             ],
             ALTERNATIVES,
         )

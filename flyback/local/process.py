@@ -20,6 +20,7 @@ from flyback.errors import BrokerError
 
 GUARD = Path(__file__).with_name("guard.py")
 ORPHAN_GRACE_SECONDS = 5.0
+KILL_SECONDS = 5.0
 
 _started: weakref.WeakSet[ChildProcess] = weakref.WeakSet()
 
@@ -125,8 +126,12 @@ class ChildProcess:
         if self._guard is None:
             return None
         if self.running:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._guard.pid, signal.SIGKILL)
+            self._guard.send_signal(signal.SIGUSR1)
+            try:
+                self._guard.wait(KILL_SECONDS)
+            except subprocess.TimeoutExpired:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._guard.pid, signal.SIGKILL)
         return self._ended(self._guard.wait())
 
     def wait(self, timeout: float | None = None) -> int:

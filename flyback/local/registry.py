@@ -1,0 +1,102 @@
+"""A real schema registry of our own, without Docker: Apicurio Registry, in memory, on 127.0.0.1."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import tarfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from flyback.local.java import DEPENDENCY_PLUGIN, fetch_once, find_java, run_maven
+from flyback.local.process import ChildProcess, free_port
+
+APICURIO_VERSION = "3.3.3"
+JAVA_VERSION = 21
+CONFLUENT_API = "/apis/ccompat/v7"
+ALTERNATIVES = "set SCHEMA_REGISTRY_URL to a running registry, or leave it unset: Flyback does without one"
+
+
+class SchemaRegistry:
+    """Apicurio Registry with its Confluent-compatible API; what it holds is gone when it stops.
+
+    `folder` takes its log. Schemas have to be FULL_TRANSITIVE compatible unless a subject says otherwise.
+    `start` raises `BrokerError`, or its subclass `MissingTool` without Java 21+ or (the first time) Maven.
+    """
+
+    def __init__(self, folder: Path, port: int | None = None) -> None:
+        self.folder = folder
+        self.port = free_port() if port is None else port
+        self._process: ChildProcess | None = None
+
+    @property
+    def url(self) -> str:
+        """What goes into SCHEMA_REGISTRY_URL."""
+        return f"http://127.0.0.1:{self.port}{CONFLUENT_API}"
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.running
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it and return when it serves requests (3-5 s; the first time ever, 150 MB are fetched)."""
+        java = os.fspath(find_java(JAVA_VERSION, ALTERNATIVES))
+        application = fetch_application()
+        properties = {
+            "apicurio.rules.global.compatibility": "FULL_TRANSITIVE",
+            "quarkus.http.host": "127.0.0.1",
+            "quarkus.http.port": str(self.port),
+            "quarkus.management.host": "127.0.0.1",
+            "quarkus.management.port": str(free_port()),
+        }
+        options = [f"-D{name}={value}" for name, value in properties.items()]
+        self._process = ChildProcess(
+            "the schema registry",
+            [java, "-Xmx512m", *options, "-jar", application / "quarkus-run.jar"],
+            self.folder / "registry.log",
+            # It takes properties from variables as well: none of the caller's are meant for it.
+            env={"PATH": os.environ.get("PATH", "")},
+            advice=f"Is port {self.port} taken? Else {ALTERNATIVES}.",
+        )
+        self._process.start()
+        self._process.wait_ready(self._answers, timeout=90)
+
+    def stop(self) -> None:
+        # There is nothing to save, so nothing to wait for.
+        if self._process is not None:
+            self._process.kill()
+
+    def _answers(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+        try:
+            connection.request("GET", f"{CONFLUENT_API}/subjects")
+            return connection.getresponse().status == http.client.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+
+def fetch_application() -> Path:
+    """The unpacked application, fetched by Maven the first time. Raises `BrokerError`, `MissingTool`."""
+
+    def unpack(folder: Path) -> None:
+        artifact = f"io.apicurio:apicurio-registry-app:{APICURIO_VERSION}:tar.gz:all"
+        goal = f"{DEPENDENCY_PLUGIN}:copy"
+        run_maven([goal, f"-Dartifact={artifact}", f"-DoutputDirectory={folder}"], ALTERNATIVES)
+        for archive in folder.glob("*.tar.gz"):
+            with tarfile.open(archive) as packed:
+                packed.extractall(folder, filter="data")
+            archive.unlink()
+
+    return fetch_once(f"apicurio-registry-{APICURIO_VERSION}", unpack)
