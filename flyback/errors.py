@@ -57,6 +57,10 @@ class RefusedToStart(FlybackError):
     exit_code = 3
 
 
+class BrokenState(FlybackError):
+    """The worker's state folder cannot be opened or written: disk full, permissions, or a broken disk."""
+
+
 class DeadLetterRateExceeded(FlybackError):
     """Too many dead letters a minute: a broken producer, rather than a broken message. Nothing of the batch was committed."""
 
@@ -75,3 +79,7 @@ class LakeError(FlybackError):
 
 class BrokerError(FlybackError):
     """A broker could not be started or reached."""
+
+
+class CorpusError(FlybackError):
+    """The demo's texts cannot be fetched, or are not the published ones."""

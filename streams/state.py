@@ -1,0 +1,245 @@
+"""What a worker remembers: one RocksDB for each partition, behind Kafka or level with it, never ahead.
+
+A partition's keys, by their first byte:
+
+    p + episode              a prediction's first copy
+    f + episode + feedback   a feedback's first copy, with its bytes while it waits for its prediction
+    w + episode              some feedback waits here: the latest arrival of those that do
+    r + episode              the reviews of a prediction so far
+    c + cell                 a cell's counts
+    x + time + key           when which key may be forgotten
+    s + schema id            schemas of the bytes kept above: a restore needs no registry
+    m                        offsets applied, watermarks, and whose state this is
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+import struct
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
+
+from flyback.errors import BrokenState, RefusedToStart
+from flyback.logs import get_logger
+from flyback.schemas.codec import bundled
+from flyback.streams.join import DERIVE_VERSION
+from flyback.streams.rates import Cell, Counts
+
+log = get_logger(__name__)
+
+META = b"m"
+PREDICTION, FEEDBACK, WAITING, REVIEW, CELL, EXPIRY, SCHEMA = b"p", b"f", b"w", b"r", b"c", b"x", b"s"
+_ENTRY = struct.Struct(">qq16sH")
+_COUNTS = struct.Struct(">8q")
+_TIME = struct.Struct(">q")
+
+Writes = Mapping[bytes, bytes | None]
+"""New values by key; None deletes."""
+
+
+def episode_of(task_id: str, prediction_id: str) -> bytes:
+    """16 bytes for an episode's prediction: a hash, so that keys are short whatever ids look like."""
+    task = task_id.encode()
+    return blake2b(struct.pack(">I", len(task)) + task + prediction_id.encode(), digest_size=16).digest()
+
+
+def feedback_of(record: str, feedback_id: str) -> bytes:
+    """16 bytes for a feedback within its episode."""
+    return blake2b(f"{record}:{feedback_id}".encode(), digest_size=16).digest()
+
+
+class Entry(NamedTuple):
+    """A first copy: arrival (ms), offset, fingerprint, traceparent, and its message value where it is still needed."""
+
+    arrived_at: int
+    offset: int
+    fingerprint: bytes
+    traceparent: bytes = b""
+    value: bytes = b""
+
+    def pack(self) -> bytes:
+        head = _ENTRY.pack(self.arrived_at, self.offset, self.fingerprint, len(self.traceparent))
+        return head + self.traceparent + self.value
+
+    @classmethod
+    def unpack(cls, stored: bytes) -> Entry:
+        arrived_at, offset, fingerprint, n = _ENTRY.unpack_from(stored)
+        start = _ENTRY.size
+        return cls(arrived_at, offset, fingerprint, stored[start : start + n], stored[start + n :])
+
+
+def cell_key(cell: Cell) -> bytes:
+    return CELL + json.dumps(cell, separators=(",", ":")).encode()
+
+
+def pack_counts(counts: Counts) -> bytes:
+    return _COUNTS.pack(*counts)
+
+
+def unpack_counts(stored: bytes) -> Counts:
+    return Counts(*_COUNTS.unpack(stored))
+
+
+def pack_time(milliseconds: int) -> bytes:
+    return _TIME.pack(milliseconds)
+
+
+def unpack_time(stored: bytes) -> int:
+    return int(_TIME.unpack(stored)[0])
+
+
+def expiry_key(arrived_at: int, key: bytes) -> bytes:
+    """Ordered by time; the sign bit is flipped so that negative times sort first."""
+    return EXPIRY + struct.pack(">Q", arrived_at + (1 << 63)) + key
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Whose state this is: a state of another origin is foreign, discarded and rebuilt from Kafka."""
+
+    cluster_id: str
+    topic_ids: dict[str, str]
+    window_ms: int
+    derive_version: int = DERIVE_VERSION
+    schemas: str = field(default_factory=lambda: _schemas_digest())
+
+
+@dataclass
+class Meta:
+    """The part of a partition's state that says how far it is."""
+
+    origin: Origin
+    partitions: int
+    applied: dict[str, int] = field(default_factory=dict)
+    """Next offset by raw topic: everything before it is in the state."""
+    watermarks: dict[str, int] = field(default_factory=dict)
+    """Latest arrival (ms) by raw topic."""
+
+    def pack(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def unpack(cls, stored: bytes) -> Meta:
+        found = json.loads(stored)
+        return cls(Origin(**found.pop("origin")), **found)
+
+
+def _schemas_digest() -> str:
+    """Stored fingerprints are over decoded events, so a new field makes older state incomparable: rebuild it."""
+    texts = "".join(bundled(record).canonical for record in ("Prediction", "Correction", "Grade"))
+    return blake2b(texts.encode(), digest_size=8).hexdigest()
+
+
+class Store:
+    """One partition's RocksDB. `write` is atomic; the write-ahead log survives a killed process."""
+
+    def __init__(self, path: Path, cache: Cache) -> None:
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_keep_log_file_num(2)
+        options.set_write_buffer_size(32 << 20)
+        blocks = BlockBasedOptions()
+        blocks.set_bloom_filter(10, False)
+        blocks.set_block_cache(cache)
+        options.set_block_based_table_factory(blocks)
+        options.set_compression_type(DBCompressionType.lz4())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = Rdict(str(path), options)
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of many keys in one look-up, None for those that are not there."""
+        found: list[bytes | None] = self._db[list(keys)] if keys else []
+        return found
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """All entries whose key starts with `prefix`, in key order."""
+        iterator = self._db.iter()
+        iterator.seek(prefix)
+        while iterator.valid() and (key := iterator.key()).startswith(prefix):
+            yield key, iterator.value()
+            iterator.next()
+
+    def write(self, writes: Writes) -> None:
+        """Apply all of it or nothing."""
+        changes = WriteBatch(raw_mode=True)
+        for key, value in writes.items():
+            if value is None:
+                changes.delete(key)
+            else:
+                changes.put(key, value)
+        self._db.write(changes)
+
+    def meta(self) -> Meta | None:
+        """How far this state is, None for a new one."""
+        stored = self.get([META])[0]
+        return None if stored is None else Meta.unpack(stored)
+
+    def close(self) -> None:
+        self._db.close()
+
+
+class StateFolder:
+    """A worker's state folder: locked by one process, with the worker's stable id and a store for each partition.
+
+    Raises RefusedToStart where another process holds the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+        self._lock = (path / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise RefusedToStart(
+                f"another worker uses the state folder {path}: give each worker its own FLYBACK_STATE_DIR"
+            ) from None
+        self._stores: dict[int, Store] = {}
+        self._cache = Cache(64 << 20)
+        self.worker_id = self._worker_id()
+
+    def _worker_id(self) -> str:
+        file = self.path / "worker_id"
+        if file.exists() and (known := file.read_text(encoding="utf-8").strip()):
+            return known
+        made = f"worker-{uuid.uuid4().hex[:12]}"
+        aside = file.with_suffix(".new")
+        aside.write_text(made, encoding="utf-8")
+        aside.replace(file)
+        return made
+
+    def store(self, partition: int) -> Store:
+        """The partition's store, opened once. A broken one is made anew: Kafka has all that was in it."""
+        if partition not in self._stores:
+            path = self.path / f"partition-{partition}"
+            try:
+                self._stores[partition] = Store(path, self._cache)
+            except Exception as error:  # rocksdict raises plain Exception
+                if "Corruption" not in str(error):
+                    raise BrokenState(f"cannot open the state in {path}: {error}") from error
+                log.warning("state is corrupt: discarded, it will be restored from Kafka", path=str(path))
+                shutil.rmtree(path)
+                self._stores[partition] = Store(path, self._cache)
+        return self._stores[partition]
+
+    def discard(self, partition: int) -> Store:
+        """Throw the partition's store away and open an empty one."""
+        if (store := self._stores.pop(partition, None)) is not None:
+            store.close()
+        shutil.rmtree(self.path / f"partition-{partition}", ignore_errors=True)
+        return self.store(partition)
+
+    def close(self) -> None:
+        for store in self._stores.values():
+            store.close()
+        self._stores.clear()
+        self._lock.close()
