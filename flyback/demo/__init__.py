@@ -1,0 +1,1 @@
+"""`flyback demo`: a real model, real reviewers and 23,703 real texts, played through the whole flywheel."""
