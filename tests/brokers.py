@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -34,9 +34,9 @@ def real_kafka(environment: Mapping[str, str], folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def own_kafka(environment: Mapping[str, str], folder: Path) -> Iterator[KafkaBroker]:
-    """A `KafkaBroker`; without Java or Maven the test is skipped, or fails where CI=true."""
-    broker = KafkaBroker(folder)
+def own_kafka(environment: Mapping[str, str], folder: Path, **options: Any) -> Iterator[KafkaBroker]:
+    """A running `KafkaBroker`; without Java or Maven the test is skipped, or fails where CI=true."""
+    broker = KafkaBroker(folder, **options)
     try:
         broker.start()
     except MissingTool as missing:
@@ -98,6 +98,4 @@ def wait_for_metadata(bootstrap: str) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not answers_metadata({"bootstrap.servers": bootstrap}):
         if time.monotonic() > deadline:
-            pytest.fail(
-                f"Kafka in Docker was not ready at {bootstrap} after {START_SECONDS} s", pytrace=False
-            )
+            pytest.fail(f"Kafka in Docker was not ready at {bootstrap} after {START_SECONDS} s", pytrace=False)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -21,7 +23,7 @@ ENVIRONMENT = dict(os.environ)
 OURS = ("FLYBACK_", "KAFKA_", "SCHEMA_REGISTRY_")
 MARKER_OF_FIXTURE = {
     "kafka_bootstrap": "kafka",
-    "kafka_broker": "kafka",
+    "start_kafka": "kafka",
     "registry_url": "registry",
     "embedded_bootstrap": "embedded",
 }
@@ -60,10 +62,21 @@ def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+def start_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., KafkaBroker]]:
+    """Call it with `KafkaBroker`'s options for one more real Kafka of this test's own."""
+    with ExitStack() as running:
+
+        def start(**options: Any) -> KafkaBroker:
+            folder = tmp_path_factory.mktemp("kafka")
+            return running.enter_context(brokers.own_kafka(ENVIRONMENT, folder, **options))
+
+        yield start
+
+
+@pytest.fixture
+def kafka_broker(start_kafka: Callable[..., KafkaBroker]) -> KafkaBroker:
     """A real Kafka of this test's own, which it may stop, kill and restart."""
-    with brokers.own_kafka(ENVIRONMENT, tmp_path_factory.mktemp("kafka")) as broker:
-        yield broker
+    return start_kafka()
 
 
 @pytest.fixture
@@ -85,7 +98,7 @@ def embedded_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
 
 @pytest.fixture(scope="session")
 def registry_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of one real schema registry (Confluent API, FULL_TRANSITIVE) for the whole run: keep subjects apart."""
+    """URL of one real schema registry (Confluent API, FULL_TRANSITIVE) for the whole run."""
     if given := ENVIRONMENT.get("SCHEMA_REGISTRY_URL"):
         yield given
         return

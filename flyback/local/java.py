@@ -74,9 +74,7 @@ def run_maven(arguments: Sequence[str], advice: str) -> None:
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
-        raise BrokerError(
-            f"Maven could not fetch it (exit code {done.returncode}):\n{tail}\nMend that, or {advice}"
-        )
+        raise BrokerError(f"Maven could not fetch it (exit code {done.returncode}):\n{tail}\nMend that, or {advice}")
 
 
 def cache_folder() -> Path:

@@ -14,7 +14,7 @@ from typing import Self
 
 from flyback.errors import BrokerError
 from flyback.local.java import DEPENDENCY_PLUGIN, fetch_once, find_java, run_maven
-from flyback.local.process import ChildProcess, free_port, listens
+from flyback.local.process import ChildProcess, free_port, listens, refuse_taken_port
 from flyback.local.readiness import answers_metadata
 
 KAFKA_VERSION = "4.3.1"
@@ -25,12 +25,15 @@ ALTERNATIVES = "use the embedded broker (--broker embedded), or --bootstrap HOST
 PLAIN_WORD = re.compile(r"[\w.@+-]+", re.ASCII)
 
 # One node, so every replication factor is 1. Small internal topics and no rebalance delay, so that it is
-# ready soon; abandoned transactions are ended soon after their timeout, since they hold up every
-# read_committed reader.
+# ready soon; a short session with its controller, which after a crash does not take the broker back before
+# the session of its former life has ended; abandoned transactions are ended soon after their timeout, since
+# they hold up every read_committed reader.
 SINGLE_NODE = MappingProxyType(
     {
         "process.roles": "broker,controller",
         "node.id": "1",
+        "broker.session.timeout.ms": "3000",
+        "broker.heartbeat.interval.ms": "500",
         "controller.listener.names": "CONTROLLER",
         "inter.broker.listener.name": "INTERNAL",
         "auto.create.topics.enable": "false",
@@ -110,6 +113,7 @@ class KafkaBroker:
 
     def start(self) -> None:
         """Start it and return when it serves clients (2-3 s; the first time ever, 44 MB are fetched)."""
+        refuse_taken_port(self.port)
         java = os.fspath(find_java(JAVA_VERSION, ALTERNATIVES))
         jars = fetch_jars()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -133,9 +137,7 @@ class KafkaBroker:
             advice=f"Is port {self.port} taken? Else {ALTERNATIVES}.",
         )
         self._process.start()
-        self._process.wait_ready(
-            lambda: listens(self.port) and answers_metadata(self.client_config), timeout=60
-        )
+        self._process.wait_ready(lambda: listens(self.port) and answers_metadata(self.client_config), timeout=60)
 
     def stop(self) -> None:
         """End it in an orderly way; the data stay in `folder`."""
@@ -154,9 +156,7 @@ class KafkaBroker:
 
     def _server_properties(self) -> dict[str, str]:
         internal, controller = self._internal_ports
-        listeners = (
-            f"CLIENT://{self.bootstrap},INTERNAL://127.0.0.1:{internal},CONTROLLER://127.0.0.1:{controller}"
-        )
+        listeners = f"CLIENT://{self.bootstrap},INTERNAL://127.0.0.1:{internal},CONTROLLER://127.0.0.1:{controller}"
         client_protocol = "PLAINTEXT" if self._credentials is None else "SASL_PLAINTEXT"
         scram = {
             "listener.name.client.sasl.enabled.mechanisms": "SCRAM-SHA-512",
@@ -168,9 +168,7 @@ class KafkaBroker:
             **SINGLE_NODE,
             "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller}",
             "listeners": listeners,
-            "listener.security.protocol.map": (
-                f"CLIENT:{client_protocol},INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT"
-            ),
+            "listener.security.protocol.map": (f"CLIENT:{client_protocol},INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT"),
             "log.dirs": os.fspath(self.folder.absolute() / "data"),
             **({} if self._credentials is None else scram),
             **self._properties,

@@ -101,7 +101,8 @@ class ChildProcess:
         deadline = time.monotonic() + timeout
         try:
             while self.running:
-                if ready():
+                # Running still: a child whose port was taken ends while what has the port answers for it.
+                if ready() and self.running:
                     return
                 if time.monotonic() > deadline:
                     raise BrokerError(self._story(f"was not ready after {timeout:g} s"))
@@ -181,6 +182,12 @@ def free_port() -> int:
             probe.bind(("127.0.0.1", port))
             return port
     raise BrokerError("no free port on 127.0.0.1 between 20000 and 32767: stop some servers, or give a port")
+
+
+def refuse_taken_port(port: int) -> None:
+    """Raise `BrokerError` if something listens there: it would answer for what we are about to start."""
+    if listens(port):
+        raise BrokerError(f"port {port} of 127.0.0.1 is taken: stop what listens there, or give another port")
 
 
 def listens(port: int) -> bool:

