@@ -93,7 +93,9 @@ class RegistryCatalog:
 
         try:
             schema_id = self._client.register_schema(subject, RegistrySchema(schema.text, "AVRO"))
-            self._client.set_config(subject, ServerConfig(compatibility=ConfigCompatibilityLevel.FULL_TRANSITIVE))
+            self._client.set_config(
+                subject, ServerConfig(compatibility=ConfigCompatibilityLevel.FULL_TRANSITIVE)
+            )
         except SchemaRegistryError as error:
             if error.http_status_code == 409:
                 raise IncompatibleSchema(

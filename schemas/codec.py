@@ -92,7 +92,9 @@ def decode(record: str, value: bytes, writer: Schema) -> Record:
     reader = bundled(record)
     expected = f"{NAMESPACE}.{record}"
     if writer.name != expected:
-        raise InvalidEvent("wrong_record_type", "", f"the topic holds {expected}, this is {writer.name or 'no record'}")
+        raise InvalidEvent(
+            "wrong_record_type", "", f"the topic holds {expected}, this is {writer.name or 'no record'}"
+        )
     body = io.BytesIO(value)
     body.seek(wire.HEADER)
     try:
@@ -103,9 +105,15 @@ def decode(record: str, value: bytes, writer: Schema) -> Record:
     except EOFError:
         raise InvalidEvent("truncated", "", "the Avro body ends in the middle of a field") from None
     except fastavro.read.SchemaResolutionError as error:
-        raise InvalidEvent("incompatible_schema", "", f"the writer's schema does not resolve: {error}") from None
-    except Exception as error:  # fastavro raises whatever the bytes provoke: IndexError, MemoryError, struct.error ...
-        raise InvalidEvent("invalid_avro", "", f"no Avro body of {expected}: {type(error).__name__}") from None
+        raise InvalidEvent(
+            "incompatible_schema", "", f"the writer's schema does not resolve: {error}"
+        ) from None
+    except (
+        Exception
+    ) as error:  # fastavro raises whatever the bytes provoke: IndexError, MemoryError, struct.error ...
+        raise InvalidEvent(
+            "invalid_avro", "", f"no Avro body of {expected}: {type(error).__name__}"
+        ) from None
     if (rest := len(value) - body.tell()) > 0:
         raise InvalidEvent("trailing_bytes", "", f"{rest} bytes follow the Avro body")
     if not isinstance(found, dict):

@@ -11,7 +11,13 @@ from flyback.streams.topology import partition_for
 
 
 def accept(
-    record: str, key: bytes | None, value: bytes | None, partition: int, partitions: int, max_bytes: int, catalog: Catalog
+    record: str,
+    key: bytes | None,
+    value: bytes | None,
+    partition: int,
+    partitions: int,
+    max_bytes: int,
+    catalog: Catalog,
 ) -> Record:
     """The valid event in a message of the raw topic that holds `record`, found in `partition` of `partitions`.
 
@@ -19,7 +25,9 @@ def accept(
     and RegistryUnavailable for what may be read later.
     """
     if value is not None and len(value) > max_bytes:
-        raise InvalidEvent("oversized", "", f"the value has {len(value)} bytes, FLYBACK_MAX_EVENT_BYTES is {max_bytes}")
+        raise InvalidEvent(
+            "oversized", "", f"the value has {len(value)} bytes, FLYBACK_MAX_EVENT_BYTES is {max_bytes}"
+        )
     writer = catalog.schema(wire.schema_id(value))
     assert value is not None  # schema_id() refuses an empty one
     event = codec.decode(record, value, writer)

@@ -18,7 +18,11 @@ def schema_id(value: bytes | None) -> int:
     if not value:
         raise InvalidEvent("empty_value", "", "the message has no value")
     if value[:1] != MAGIC:
-        raise InvalidEvent("no_magic_byte", "", f"the first byte is 0x{value[0]:02x}, not 0x00: not Confluent's wire format")
+        raise InvalidEvent(
+            "no_magic_byte", "", f"the first byte is 0x{value[0]:02x}, not 0x00: not Confluent's wire format"
+        )
     if len(value) < HEADER:
-        raise InvalidEvent("truncated", "", f"the value has {len(value)} bytes, its header alone needs {HEADER}")
+        raise InvalidEvent(
+            "truncated", "", f"the value has {len(value)} bytes, its header alone needs {HEADER}"
+        )
     return int.from_bytes(value[1:HEADER], "big")

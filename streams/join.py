@@ -100,11 +100,18 @@ def derive(prediction: Arrived, feedback: Arrived) -> Derived:
     judgement = _correction(p, f) if feedback.record == "Correction" else _grade(f)
     feedback_id = f[FEEDBACK_ID[feedback.record]]
     if p["actor"]["kind"] == "HUMAN":
-        own = {"coaching_id": pair_id(feedback), "feedback_kind": feedback.record.upper(), "feedback_id": feedback_id}
+        own = {
+            "coaching_id": pair_id(feedback),
+            "feedback_kind": feedback.record.upper(),
+            "feedback_id": feedback_id,
+        }
         return Derived("Coaching", {**story, **judgement, **own})
     if feedback.record == "Correction":
         return Derived("Example", {**story, **judgement, "example_id": pair_id(feedback), "correction_id": feedback_id})
-    return Derived("GradedExample", {**story, **judgement, "graded_example_id": pair_id(feedback), "grade_id": feedback_id})
+    return Derived(
+        "GradedExample",
+        {**story, **judgement, "graded_example_id": pair_id(feedback), "grade_id": feedback_id},
+    )
 
 
 def batch(records: Iterable[Arrived], window: timedelta | None) -> Outcome:

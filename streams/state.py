@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
 
@@ -31,7 +31,7 @@ from flyback.errors import BrokenState, RefusedToStart
 from flyback.logs import get_logger
 from flyback.schemas.codec import bundled
 from flyback.streams.join import DERIVE_VERSION
-from flyback.streams.rates import Cell, Counts
+from flyback.streams.rates import Cell, Correcting, Counts, Grading, Review
 
 log = get_logger(__name__)
 
@@ -51,9 +51,18 @@ def episode_of(task_id: str, prediction_id: str) -> bytes:
     return blake2b(struct.pack(">I", len(task)) + task + prediction_id.encode(), digest_size=16).digest()
 
 
-def feedback_of(record: str, feedback_id: str) -> bytes:
-    """16 bytes for a feedback within its episode."""
-    return blake2b(f"{record}:{feedback_id}".encode(), digest_size=16).digest()
+def feedback_key(episode: bytes, record: str, feedback_id: str) -> bytes:
+    """The key of a feedback's first copy; its 18th byte says which record it is."""
+    return FEEDBACK + episode + record[:1].encode() + blake2b(feedback_id.encode(), digest_size=16).digest()
+
+
+def feedback_record(key: bytes) -> str:
+    """Correction or Grade, from a feedback's key."""
+    return "Correction" if key[17:18] == b"C" else "Grade"
+
+
+def schema_key(schema_id: int) -> bytes:
+    return SCHEMA + schema_id.to_bytes(4, "big")
 
 
 class Entry(NamedTuple):
@@ -86,6 +95,17 @@ def pack_counts(counts: Counts) -> bytes:
 
 def unpack_counts(stored: bytes) -> Counts:
     return Counts(*_COUNTS.unpack(stored))
+
+
+def pack_review(review: Review) -> bytes:
+    return json.dumps(review, separators=(",", ":")).encode()
+
+
+def unpack_review(stored: bytes | None) -> Review:
+    if stored is None:
+        return Review()
+    correction, grade = json.loads(stored)
+    return Review(correction and Correcting(*correction), grade and Grading(*grade))
 
 
 def pack_time(milliseconds: int) -> bytes:
@@ -156,13 +176,12 @@ class Store:
 
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of many keys in one look-up, None for those that are not there."""
-        found: list[bytes | None] = self._db[list(keys)] if keys else []
-        return found
+        return cast(list[bytes | None], self._db[list(keys)]) if keys else []
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """All entries whose key starts with `prefix`, in key order."""
+    def scan(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """All entries whose key starts with `prefix`, in key order, from `start` on."""
         iterator = self._db.iter()
-        iterator.seek(prefix)
+        iterator.seek(max(prefix, start))
         while iterator.valid() and (key := iterator.key()).startswith(prefix):
             yield key, iterator.value()
             iterator.next()

@@ -50,7 +50,12 @@ DERIVED = (
     Topic("coaching.v1", Kind.DERIVED, "Coaching", "task_id", "engine", ("sink", "app")),
 )
 FAILURE_RATES = Topic(
-    "failure-rates.v1", Kind.COUNTS, "FailureRate", "partition, minute, actor, version, segment", "engine", ("app", "sink")
+    "failure-rates.v1",
+    Kind.COUNTS,
+    "FailureRate",
+    "partition, minute, actor, version, segment",
+    "engine",
+    ("app", "sink"),
 )
 PROGRESS = Topic("progress.v1", Kind.OFFSETS, "Progress", "group, topic, partition", "engine", ("engine",))
 ALERTS = Topic("alerts.v1", Kind.ALERTS, "Alert", "alert_id", "app", ("sink",))
@@ -125,9 +130,16 @@ class Topology:
         if kind is Kind.OFFSETS:
             return {"cleanup.policy": "compact"}
         if kind is Kind.COUNTS:
-            return {"cleanup.policy": "compact,delete", "retention.ms": str(2 * self._settings.join_window // _MS)}
+            return {
+                "cleanup.policy": "compact,delete",
+                "retention.ms": str(2 * self._settings.join_window // _MS),
+            }
         sized = {"max.message.bytes": str(self.derived_max_bytes + room)}
-        return {"cleanup.policy": "delete", "retention.ms": str(4 * self._settings.join_window // _MS), **sized}
+        return {
+            "cleanup.policy": "delete",
+            "retention.ms": str(4 * self._settings.join_window // _MS),
+            **sized,
+        }
 
 
 def partition_for(key: bytes, partitions: int) -> int:
