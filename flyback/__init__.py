@@ -8,17 +8,39 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _LAZY = {
+    "Actor": "flyback.content",
+    "BufferFull": "flyback.errors",
     "Client": "flyback.client",
+    "Content": "flyback.content",
+    "DeliveryFailed": "flyback.errors",
+    "FlybackError": "flyback.errors",
+    "InvalidEvent": "flyback.errors",
+    "PredictionRef": "flyback.client",
     "chat": "flyback.content",
     "human": "flyback.content",
-    "model": "flyback.content",
     "lake": "flyback.sinks.lake",
+    "model": "flyback.content",
 }
-__all__ = ["Client", "__version__", "chat", "human", "lake", "model"]
+__all__ = [
+    "Actor",
+    "BufferFull",
+    "Client",
+    "Content",
+    "DeliveryFailed",
+    "FlybackError",
+    "InvalidEvent",
+    "PredictionRef",
+    "__version__",
+    "chat",
+    "human",
+    "lake",
+    "model",
+]
 
 if TYPE_CHECKING:
-    from flyback.client import Client
-    from flyback.content import chat, human, model
+    from flyback.client import Client, PredictionRef
+    from flyback.content import Actor, Content, chat, human, model
+    from flyback.errors import BufferFull, DeliveryFailed, FlybackError, InvalidEvent
     from flyback.sinks.lake import lake
 
 

@@ -28,6 +28,14 @@ class BufferFull(FlybackError):
     """The SDK's bounded buffer has no room: the event was not taken. Retry later, or raise FLYBACK_BUFFER_EVENTS."""
 
 
+class DeliveryFailed(FlybackError):
+    """The SDK could not deliver an event; `on_error` is told. `code` is Kafka's or librdkafka's name of the error."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class UnknownSchema(FlybackError):
     """A message names a schema id that the catalog does not know (yet): a newer producer may be ahead of us."""
 
