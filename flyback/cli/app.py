@@ -1,0 +1,78 @@
+"""All commands, put together. Each imports what it needs when it runs, so that `--help` is quick."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from flyback.cli import demo, dlq, output, schemas, services, sql, topics, topology
+from flyback.errors import FlybackError
+
+# Where a missing package comes from.
+_EXTRA_OF = {
+    "avro": "registry",
+    "deltalake": "sink",
+    "duckdb": "sink",
+    "faust": "worker",
+    "mode": "worker",
+    "prometheus_client": "worker",
+    "pyarrow": "sink",
+    "pyruhvro": "sink",
+    "rocksdict": "worker",
+    "vaderSentiment": "demo",
+}
+
+
+class Commands(TyperGroup):
+    """Shows our own errors as one line and ends with their exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FlybackError as error:
+            output.complain(str(error))
+            raise typer.Exit(error.exit_code) from None
+        except ModuleNotFoundError as error:
+            extra = _EXTRA_OF.get((error.name or "").partition(".")[0])
+            if extra is None:
+                raise
+            output.complain(f"this command needs {error.name}: type `pip install 'flyback[{extra}]'`")
+            raise typer.Exit(2) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Flyback: predictions and corrections, joined exactly once into training data.",
+    epilog="Example:  flyback demo",
+)
+app.command("up", epilog="Example:  flyback up")(services.up)
+app.command("worker", epilog="Example:  flyback worker --bootstrap kafka:9092")(services.worker)
+app.add_typer(services.sink_app, name="sink")
+app.add_typer(topics.app, name="topics")
+app.command("topology", epilog="Example:  flyback topology --format mermaid > topology.mmd")(topology.topology)
+app.add_typer(schemas.app, name="schemas")
+app.command("sql", epilog='Example:  flyback sql "select segment, count(*) from examples group by all"')(sql.sql)
+app.add_typer(dlq.app, name="dlq")
+app.command("demo", epilog="Example:  flyback demo --limit 1000")(demo.demo)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from flyback import __version__
+
+        output.print_line(f"flyback {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Flyback: predictions and corrections, joined exactly once into training data."""

@@ -1,0 +1,122 @@
+"""`flyback dlq list|show`."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flyback.cli import output
+from flyback.cli.options import AsJson, Bootstrap
+from flyback.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from flyback.deadletters import DeadLetter
+    from flyback.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Messages that were refused, with the reason and their bytes.")
+
+Topic = Annotated[str | None, typer.Option(metavar="TOPIC", help="Only of this topic, such as corrections.v1.")]
+Reason = Annotated[str | None, typer.Option(metavar="REASON", help="Only with this reason, such as truncated.")]
+
+
+@app.command("list", epilog="Example:  flyback dlq list --topic corrections.v1")
+def listing(topic: Topic = None, reason: Reason = None, bootstrap: Bootstrap = None, as_json: AsJson = False) -> None:
+    """List the dead letters: where each one stood, when it arrived and why it was refused."""
+    letters = _read(bootstrap, topic, reason)[1]
+    if as_json:
+        output.print_json([_summary(letter) for letter in letters])
+        return
+    rows = [(letter.coordinates, _when(letter), letter.reason, letter.size, letter.message) for letter in letters]
+    if rows:
+        output.print_table(("topic/partition/offset", "arrived (UTC)", "reason", "bytes", "message"), rows)
+    counts = Counter(letter.reason for letter in letters)
+    by_reason = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+    output.note(f"{len(letters)} dead letters" + (f": {by_reason}" if by_reason else ""))
+
+
+@app.command(epilog="Example:  flyback dlq show flyback.corrections.v1/0/42")
+def show(
+    coordinates: Annotated[
+        str | None,
+        typer.Argument(metavar="[TOPIC/PARTITION/OFFSET]", help="One of `dlq list`; none: all of them."),
+    ] = None,
+    topic: Topic = None,
+    reason: Reason = None,
+    bootstrap: Bootstrap = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show dead letters in full: headers, key, the event where its bytes can be decoded, else the bytes."""
+    settings, letters = _read(bootstrap, topic, reason)
+    if coordinates is not None:
+        letters = [letter for letter in letters if letter.coordinates == coordinates]
+        if not letters:
+            raise ConfigurationError(f"no dead letter stood at {coordinates}: see `flyback dlq list`")
+    if as_json:
+        output.print_json([_in_full(settings, letter) for letter in letters])
+        return
+    for letter in letters:
+        for name, content in _in_full(settings, letter).items():
+            if content not in (None, {}):
+                output.print_line(f"{name}: {content}")
+        output.print_line("")
+    output.note(f"{len(letters)} dead letters")
+
+
+def _read(bootstrap: str | None, topic: str | None, reason: str | None) -> tuple[Settings, list[DeadLetter]]:
+    from flyback import deadletters, settings
+    from flyback.schemas.intake import REASONS
+
+    if reason is not None and reason not in REASONS:
+        raise ConfigurationError(f"there is no reason {reason}: give one of {', '.join(REASONS)}")
+    loaded = settings.load(bootstrap_servers=bootstrap)
+    letters = list(deadletters.read(loaded, topic, reason))
+    return loaded, sorted(letters, key=lambda letter: (letter.topic, letter.partition, letter.offset))
+
+
+def _summary(letter: DeadLetter) -> dict[str, Any]:
+    return {
+        "topic": letter.topic,
+        "partition": letter.partition,
+        "offset": letter.offset,
+        "arrived_at": letter.arrived_at,
+        "reason": letter.reason,
+        "message": letter.message,
+        "bytes": letter.size,
+    }
+
+
+def _in_full(settings: Settings, letter: DeadLetter) -> dict[str, Any]:
+    event = _event(settings, letter)
+    raw = letter.value or b""
+    return {
+        **_summary(letter),
+        "sha256": letter.sha256,
+        "key": None if letter.key is None else output.readable(letter.key),
+        "headers": {name: output.readable(content) for name, content in letter.headers},
+        "event": event,
+        "value_base64": base64.b64encode(raw).decode() if raw else None,
+    }
+
+
+def _event(settings: Settings, letter: DeadLetter) -> dict[str, Any] | None:
+    """The event in the original bytes, if they can be decoded after all: what was wrong may be elsewhere."""
+    from flyback.errors import FlybackError
+    from flyback.schemas import codec, wire
+    from flyback.schemas.catalog import open_catalog
+    from flyback.streams.topology import Topology
+
+    try:
+        record = Topology(settings)[letter.topic].record
+        if record is None or letter.value is None:
+            return None
+        writer = open_catalog(settings).schema(wire.schema_id(letter.value))
+        return codec.decode(record, letter.value, writer)
+    except (FlybackError, KeyError):
+        return None
+
+
+def _when(letter: DeadLetter) -> str:
+    return "" if letter.arrived_at is None else f"{letter.arrived_at:%Y-%m-%d %H:%M:%S}"

@@ -1,0 +1,153 @@
+"""`flyback up`, `flyback worker`, `flyback sink`: what runs until it is stopped."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flyback.cli import output
+from flyback.cli.options import AsJson, Bootstrap, Lake
+from flyback.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from flyback.settings import Settings
+    from flyback.stack import Broker, Stack
+
+KAFKA_PORT = 9092
+SNIPPET = """\
+from flyback import Client, human, model
+with Client(bootstrap_servers="{bootstrap}"{prefix}) as fb:
+    p = fb.predict(task_id="t-1", actor=model("vader", "3.3.2"), input="great phone, dead in a week",
+                   output={{"label": "positive"}}, segment="amazon")
+    fb.correct(p, output={{"label": "negative"}}, author=human("ann"), reason="sarcasm")"""
+
+
+class BrokerChoice(StrEnum):
+    """A broker that Flyback starts itself."""
+
+    embedded = "embedded"
+    kafka = "kafka"
+
+
+sink_app = typer.Typer(
+    invoke_without_command=True,
+    help="Write the topics to the lake, or tidy the lake up.",
+    epilog="Example:  flyback sink",
+)
+
+
+def worker(bootstrap: Bootstrap = None) -> None:
+    """Join predictions with their feedback, exactly once, until SIGTERM or Ctrl-C."""
+    from flyback import settings, topics
+    from flyback.streams.app import run
+
+    loaded = settings.load(bootstrap_servers=bootstrap)
+    topics.require(loaded)
+    raise typer.Exit(run(loaded))
+
+
+@sink_app.callback()
+def sink(context: typer.Context, bootstrap: Bootstrap = None, lake: Lake = None) -> None:
+    """Write the topics to the lake until SIGTERM or Ctrl-C, or tidy the lake up (see the commands)."""
+    if context.invoked_subcommand is not None:
+        return
+    from flyback import settings, topics
+    from flyback.sinks.sink import run
+
+    loaded = settings.load(bootstrap_servers=bootstrap, lake=lake)
+    topics.require(loaded)
+    raise typer.Exit(run(loaded) or 0)
+
+
+def up(
+    bootstrap: Bootstrap = None,
+    broker: Annotated[
+        BrokerChoice | None, typer.Option(help="Start a broker of this kind.", show_default="embedded")
+    ] = None,
+    lake: Lake = None,
+) -> None:
+    """Run a broker, a worker and a sink in this terminal until Ctrl-C.
+
+    With --bootstrap (or KAFKA_BOOTSTRAP_SERVERS) that Kafka is used and no broker is started.
+    """
+    from flyback import settings as all_settings
+    from flyback.stack import Stack, signals_interrupt
+
+    if bootstrap and broker:
+        raise ConfigurationError("--bootstrap and --broker exclude each other: give one")
+    settings = all_settings.load(bootstrap_servers=bootstrap, lake=lake)
+    if broker is None and "bootstrap_servers" not in settings.model_fields_set:
+        broker = BrokerChoice.embedded
+    settings, folder, own = _placed(settings, broker)
+    try:
+        with signals_interrupt(), Stack(settings, folder / "logs", own) as stack:
+            stack.wait_ready()
+            _say_what_runs(stack, broker, folder)
+            while True:
+                stack.supervise(output.note)
+                time.sleep(0.2)
+    except KeyboardInterrupt:
+        output.note("stopped")
+
+
+def _placed(settings: Settings, broker: BrokerChoice | None) -> tuple[Settings, Path, Broker | None]:
+    """The settings with their folders, the folder of this run, and the broker to start."""
+    from flyback.stack import own_broker, port_or_free
+
+    folder = Path("flyback-data")
+    if broker is None:
+        return settings, folder, None
+    port = port_or_free(KAFKA_PORT)
+    if broker is BrokerChoice.kafka:
+        return settings, folder, own_broker("kafka", folder / "kafka", port)
+    # What an in-memory broker held is gone, so state and lake of an earlier one would be refused.
+    folder = folder / "up" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    places = {"lake": str(folder / "lake"), "state_dir": folder / "state"}
+    chosen = {name: value for name, value in places.items() if name not in settings.model_fields_set}
+    return settings.model_copy(update=chosen), folder, own_broker("embedded", folder / "broker", port)
+
+
+def _say_what_runs(stack: Stack, broker: BrokerChoice | None, folder: Path) -> None:
+    from flyback.settings import Settings
+
+    settings = stack.settings
+    kind = {
+        BrokerChoice.embedded: " (embedded, IN MEMORY: what it holds is gone when this stops)",
+        BrokerChoice.kafka: " (Apache Kafka, started here)",
+        None: "",
+    }[broker]
+    prefix = settings.topic_prefix
+    usual = Settings.model_fields["topic_prefix"].default
+    snippet = SNIPPET.format(
+        bootstrap=settings.bootstrap_servers,
+        prefix="" if prefix == usual else f', topic_prefix="{prefix}"',
+    )
+    output.print_line(f"Kafka    {settings.bootstrap_servers}{kind}")
+    output.print_line(f"worker   {stack.worker_endpoint}/metrics")
+    output.print_line(f"sink     {stack.sink_endpoint}/metrics")
+    output.print_line(f"lake     {settings.lake}")
+    output.print_line(f"logs     {folder / 'logs'}")
+    output.print_line(f"\nSend a prediction and a correction:\n\n{snippet}\n")
+    output.print_line(f'Then ask:  {output.program()} sql --lake {settings.lake} "from examples_resolved"')
+    output.print_line("Ctrl-C stops everything.")
+
+
+@sink_app.command(epilog="Example:  flyback sink compact")
+def compact(lake: Lake = None, as_json: AsJson = False) -> None:
+    """Merge the lake's many small files into few large ones. Readers and the sink may go on meanwhile."""
+    _maintain("compact", lake, as_json)
+
+
+@sink_app.command(epilog="Example:  flyback sink vacuum")
+def vacuum(lake: Lake = None, as_json: AsJson = False) -> None:
+    """Delete files that no version of the last FLYBACK_VACUUM_RETENTION needs."""
+    _maintain("vacuum", lake, as_json)
+
+
+def _maintain(what: str, lake: str | None, as_json: bool) -> None:
+    raise NotImplementedError

@@ -1,0 +1,139 @@
+"""Reading topics from their start to their present end, by a consumer that joins no group and commits nothing.
+
+An end is where a `read_committed` reader meets it, never a number asked for beforehand: offsets have gaps
+(control records, aborted transactions, compaction), so that no message need ever stand at "last offset".
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from flyback.errors import BrokerError, TopicMismatch
+from flyback.settings import Settings
+
+_SECONDS = 30.0
+_BATCH = 10_000
+_LOOK_BACK = 64
+_NO_GROUP = "flyback-reader"  # librdkafka wants a name; it never reaches a coordinator
+
+Place = tuple[str, int]
+"""A topic's full name and a partition."""
+
+
+def read(settings: Settings, topics: Sequence[str], seconds: float = _SECONDS) -> Iterator[Message]:
+    """Every committed message of these topics, in order within each partition.
+
+    Ends once it has met the end of every partition. Raises TopicMismatch for a topic that does not exist,
+    BrokerError when nothing comes for `seconds`.
+    """
+    consumer = _consumer(settings)
+    try:
+        places = _places(consumer, settings, topics)
+        yield from _to_the_end(consumer, dict.fromkeys(places, 0), seconds)
+    finally:
+        consumer.close()
+
+
+def next_offsets(settings: Settings, topics: Sequence[str], seconds: float = _SECONDS) -> dict[Place, int]:
+    """For every partition the offset after its last committed message; 0 where there is none.
+
+    What a reader of all messages must have reached. Raises as `read` does.
+    """
+    consumer = _consumer(settings)
+    try:
+        found: dict[Place, int] = {}
+        pending = dict.fromkeys(_places(consumer, settings, topics), _LOOK_BACK)
+        while pending:
+            starts, whole = _starts(consumer, pending, seconds)
+            for message in _to_the_end(consumer, starts, seconds):
+                place = (str(message.topic()), int(message.partition() or 0))
+                found[place] = int(message.offset() or 0) + 1
+            # nothing but gaps so near to the end: look further back
+            pending = {p: back * 16 for p, back in pending.items() if p not in found and p not in whole}
+            found |= dict.fromkeys(whole - found.keys(), 0)
+        return found
+    finally:
+        consumer.close()
+
+
+def committed(settings: Settings, group: str, places: Iterable[Place]) -> dict[Place, int]:
+    """The offsets that a consumer group has committed; 0 where it has none. Raises BrokerError."""
+    consumer = _consumer(settings, group)
+    asked = [TopicPartition(topic, partition) for topic, partition in places]
+    try:
+        answered = consumer.committed(asked, timeout=_SECONDS)
+    except KafkaException as error:
+        raise BrokerError(f"cannot read the offsets of group {group}: {error.args[0].str()}") from error
+    finally:
+        consumer.close()
+    return {(place.topic, place.partition): max(0, place.offset) for place in answered}
+
+
+def _consumer(settings: Settings, group: str = _NO_GROUP) -> Consumer:
+    config: dict[str, Any] = {
+        "group.id": group,
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",  # what retention has removed meanwhile is not there to be read
+        "enable.partition.eof": True,
+        "isolation.level": "read_committed",
+        "fetch.wait.max.ms": 50,
+        "log_level": 0,
+        "error_cb": lambda _: None,
+    }
+    return Consumer(settings.kafka() | config)
+
+
+def _places(consumer: Consumer, settings: Settings, topics: Sequence[str]) -> list[Place]:
+    try:
+        there = consumer.list_topics(timeout=_SECONDS).topics
+    except KafkaException as error:
+        raise BrokerError(
+            f"no Kafka answers at {settings.bootstrap_servers} ({error.args[0].str()}): is the broker up, and is "
+            "KAFKA_BOOTSTRAP_SERVERS (or --bootstrap) right?"
+        ) from error
+    missing = [topic for topic in topics if topic not in there]
+    if missing:
+        raise TopicMismatch(
+            f"no topic {', '.join(missing)} at {settings.bootstrap_servers}: is FLYBACK_TOPIC_PREFIX right? "
+            "Else type `flyback topics create`"
+        )
+    return [(topic, partition) for topic in topics for partition in sorted(there[topic].partitions)]
+
+
+def _starts(consumer: Consumer, look_back: Mapping[Place, int], seconds: float) -> tuple[dict[Place, int], set[Place]]:
+    """Where to start so far before the end, and which partitions are thereby read whole."""
+    starts, whole = {}, set()
+    for (topic, partition), back in look_back.items():
+        try:
+            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=seconds)
+        except KafkaException as error:
+            raise BrokerError(f"cannot ask for the end of {topic}/{partition}: {error.args[0].str()}") from error
+        starts[topic, partition] = max(low, high - back)
+        if high - back <= low:
+            whole.add((topic, partition))
+    return starts, whole
+
+
+def _to_the_end(consumer: Consumer, starts: Mapping[Place, int], seconds: float) -> Iterator[Message]:
+    open_places = set(starts)
+    consumer.assign([TopicPartition(*place, starts[place]) for place in starts])
+    deadline = time.monotonic() + seconds
+    while open_places:
+        for message in consumer.consume(_BATCH, 0.1):
+            deadline = time.monotonic() + seconds
+            place = (str(message.topic()), int(message.partition() or 0))
+            error = message.error()
+            if error is None:
+                if place in open_places:
+                    yield message
+            elif error.code() == KafkaError._PARTITION_EOF:
+                open_places.discard(place)
+            elif error.fatal() or not error.retriable():
+                raise BrokerError(f"cannot read {place[0]}/{place[1]}: {error.str()}")
+        if open_places and time.monotonic() > deadline:
+            names = ", ".join(f"{topic}/{partition}" for topic, partition in sorted(open_places))
+            raise BrokerError(f"nothing came from {names} for {seconds:g} s: is the broker healthy?")
