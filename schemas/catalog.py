@@ -39,7 +39,7 @@ class BundledCatalog:
             other = self._schemas.setdefault(hashed_id(schema), schema)
             if other.canonical != schema.canonical:
                 raise IncompatibleSchema(
-                    f"{schema.name} and {other.name} hash to the same id {hashed_id(schema)}: change a doc string in one"
+                    f"{schema.name} and {other.name} hash to the same id {hashed_id(schema)}: change a doc string"
                 )
 
     def id_for(self, record: str, topic: str) -> int:

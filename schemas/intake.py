@@ -41,8 +41,8 @@ def accept(
         raise InvalidEvent(
             "wrong_partition",
             "key",
-            f"this key belongs into partition {partition_for(key, partitions)}: produce with Java's murmur2 partitioner "
-            "(librdkafka: partitioner=murmur2_random)",
+            f"this key belongs into partition {partition_for(key, partitions)}: produce with Java's murmur2 "
+            "partitioner (librdkafka: partitioner=murmur2_random)",
         )
     return event
 

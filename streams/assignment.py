@@ -1,0 +1,304 @@
+"""Which partitions this worker owns, and the barrier: none is processed before its state is level with Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from confluent_kafka import OFFSET_END, KafkaError, KafkaException, TopicPartition
+
+from flyback import metrics
+from flyback.errors import RefusedToStart
+from flyback.logs import get_logger
+from flyback.schemas.catalog import Catalog
+from flyback.settings import Settings
+from flyback.streams import restore
+from flyback.streams.clients import Clients, Cluster, Consumer, Message
+from flyback.streams.matcher import Matcher
+from flyback.streams.restore import Replay
+from flyback.streams.state import Meta, Origin, StateFolder, Store
+from flyback.streams.topology import Topology
+
+log = get_logger(__name__)
+
+_LOOK_UP = 5.0
+_SLICE = 5_000
+_CLOCK_SKEW_MS = 60_000
+
+
+@dataclass
+class Partition:
+    """One number of all three raw topics, with this worker's state of it."""
+
+    number: int
+    store: Store
+    matcher: Matcher
+    meta: Meta
+    live: bool = False
+    start: dict[str, int] = field(default_factory=dict)
+    """Where live processing goes on, by topic; known once the committed offsets were read."""
+    unclaimed: bool = False
+    """Whether the group has no committed offset yet for some topic of it."""
+
+
+class Assignment:
+    """The consumer of the raw topics and the partitions it was given."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        topology: Topology,
+        catalog: Catalog,
+        clients: Clients,
+        cluster: Cluster,
+        folder: StateFolder,
+    ) -> None:
+        self._settings = settings
+        self._topology = topology
+        self._catalog = catalog
+        self._clients = clients
+        self._cluster = cluster
+        self._folder = folder
+        self._window_ms = settings.join_window // timedelta(milliseconds=1)
+        self._topics = topology.raw
+        self._replay: Replay | None = None
+        self.partitions: dict[int, Partition] = {}
+        self.consumer = self._open()
+
+    def _open(self) -> Consumer:
+        session = round(self._settings.session_timeout.total_seconds() * 1000)
+        consumer = self._clients.consumer(
+            {
+                "group.id": self._settings.group,
+                "group.instance.id": self._folder.worker_id,
+                "client.id": self._folder.worker_id,
+                # the default of newer protocols and cooperative-sticky give the topics' partitions to different workers
+                "partition.assignment.strategy": "range",
+                "session.timeout.ms": session,
+                "heartbeat.interval.ms": max(200, min(3_000, session // 4)),
+                "isolation.level": "read_committed",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "error",
+                "queued.max.messages.kbytes": max(16_384, 2 * self._settings.batch_bytes // 1024),
+            }
+        )
+        consumer.subscribe(self._topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+        return consumer
+
+    def restored(self) -> bool:
+        """Whether every owned partition is live."""
+        return all(partition.live for partition in self.partitions.values())
+
+    @property
+    def replaying(self) -> bool:
+        """Whether a replay is under way: then nobody should wait for live messages."""
+        return self._replay is not None
+
+    def owns(self, message: Message) -> Partition | None:
+        """The live partition of a message, None where it is not ours, not restored, or was processed already."""
+        partition = self.partitions.get(message.partition())
+        if partition is None or not partition.live:
+            return None
+        return partition if message.offset() >= partition.meta.applied.get(message.topic(), 0) else None
+
+    def rewind(self) -> None:
+        """Put every partition behind the barrier again: after a batch that was dropped."""
+        self._drop_replay()
+        for partition in self.partitions.values():
+            partition.live = False
+        self._pause(self.partitions.values())
+
+    def restore(self, apply: Callable[[Partition, list[Message]], None]) -> Partition | None:
+        """One slice of restoring one partition; the partition, where this brought it level with its start.
+
+        `apply` takes a slice of replayed messages into the state. Raises RefusedToStart.
+        """
+        if self._replay is None:
+            partition = next((p for p in self.partitions.values() if not p.live), None)
+            if partition is None or not self._begin(partition):
+                return None
+        assert self._replay is not None
+        partition = self.partitions[self._replay.partition]
+        if messages := self._replay.read(_SLICE, timeout=0.1):
+            apply(partition, messages)
+            metrics.RESTORED.inc(len(messages))
+        if not self._replay.done:
+            return None
+        self._drop_replay()
+        return partition
+
+    def go_live(self, partition: Partition) -> bool:
+        """Let a restored partition through at its start offsets; False where the consumer is not ready for that yet."""
+        places = [TopicPartition(topic, partition.number, offset) for topic, offset in partition.start.items()]
+        try:
+            for place in places:
+                self.consumer.seek(place)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError._STATE:
+                return False  # the fetcher of a new assignment has not started
+            raise
+        partition.live = True
+        partition.meta.applied = {**partition.meta.applied, **partition.start}
+        self.consumer.resume(places)
+        self._gauge()
+        return True
+
+    def idle_watermarks(self) -> None:
+        """Let topics that are at their end follow the others, so that an unused topic does not keep state for ever.
+
+        The end of a log is asked for after an arrival was seen on another topic: what is appended later arrives later,
+        save for the skew between the brokers' clocks.
+        """
+        for partition in self.partitions.values():
+            marks = partition.meta.watermarks
+            if not partition.live or not marks:
+                continue
+            reached = max(marks.values()) - _CLOCK_SKEW_MS
+            for topic in self._topics:
+                if marks.get(topic, reached - 1) < reached and self._at_end(topic, partition):
+                    marks[topic] = reached
+
+    def close(self) -> None:
+        """Leave without giving up the static membership: the consumer first, the databases are closed after it."""
+        self._drop_replay()
+        self.consumer.close()
+        self.partitions.clear()
+
+    def _at_end(self, topic: str, partition: Partition) -> bool:
+        try:
+            _, end = self.consumer.get_watermark_offsets(TopicPartition(topic, partition.number), timeout=_LOOK_UP)
+        except KafkaException:
+            return False
+        return end <= partition.meta.applied.get(topic, 0)
+
+    def _assigned(self, _: Any, places: list[TopicPartition]) -> None:
+        numbers = sorted({place.partition for place in places})
+        if len(places) != len(numbers) * len(self._topics):
+            raise RefusedToStart(
+                "the group gave this worker different partitions of the raw topics, which cannot be joined: "
+                "every member of the group must use partition.assignment.strategy=range"
+            )
+        # the real offsets are set when a partition goes live; until then it is paused
+        places = [TopicPartition(place.topic, place.partition, OFFSET_END) for place in places]
+        self.consumer.assign(places)
+        self.consumer.pause(places)
+        for number in numbers:
+            self.partitions[number] = self._open_partition(number)
+        self._gauge()
+        log.info("partitions assigned", partitions=numbers)
+
+    def _revoked(self, _: Any, places: list[TopicPartition]) -> None:
+        log.info("partitions revoked", partitions=sorted({place.partition for place in places}))
+        self._drop_replay()
+        self.partitions.clear()
+        self.consumer.unassign()
+        self._gauge()
+
+    def _open_partition(self, number: int) -> Partition:
+        origin = Origin(
+            self._cluster.cluster_id,
+            {topic: self._cluster.topic_ids[topic] for topic in self._topics},
+            self._window_ms,
+        )
+        store = self._folder.store(number)
+        meta = store.meta()
+        count = self._cluster.partitions[self._topics[0]]
+        if meta is not None and meta.origin.topic_ids == origin.topic_ids and meta.partitions != count:
+            raise RefusedToStart(
+                f"the raw topics have {count} partitions, this state was built over {meta.partitions}: adding "
+                "partitions moves keys away from their history. Make new topics under another FLYBACK_TOPIC_PREFIX instead"
+            )
+        if meta is not None and meta.origin != origin:
+            log.warning("state is of another cluster, topic, window or version: discarded", partition=number)
+            store, meta = self._folder.discard(number), None
+        if meta is None:
+            meta = Meta(origin, count)
+        return self._partition(number, store, meta)
+
+    def _partition(self, number: int, store: Store, meta: Meta) -> Partition:
+        records = {self._topology[topic].record or "": topic for topic in self._topics}
+        return Partition(number, store, Matcher(store, records, self._window_ms), meta)
+
+    def _begin(self, partition: Partition) -> bool:
+        """Plan the restoring of a partition; False where its committed offsets cannot be read yet."""
+        places = [TopicPartition(topic, partition.number) for topic in self._topics]
+        try:
+            committed = self._committed(places)
+            log_start = {p.topic: self.consumer.get_watermark_offsets(p, timeout=_LOOK_UP)[0] for p in places}
+        except KafkaException as error:
+            if not _passing(error.args[0]):
+                raise
+            return False  # an open transaction of a predecessor, or no broker: asked again in the next step
+        partition.unclaimed = None in committed.values()
+        if all(offset is None for offset in committed.values()):
+            committed = self._without_offsets(partition.number)
+        partition.start = restore.starting_offsets(partition.number, committed, log_start)
+        begin = restore.replay_from(partition.number, partition.meta.applied, partition.start, log_start)
+        if begin is None:
+            log.warning("state is older than the log: rebuilt from its start", partition=partition.number)
+            store = self._folder.discard(partition.number)
+            fresh = self._partition(partition.number, store, Meta(partition.meta.origin, partition.meta.partitions))
+            fresh.start, fresh.unclaimed = partition.start, partition.unclaimed
+            self.partitions[partition.number] = partition = fresh
+            begin = dict(log_start)
+        left = sum(max(0, partition.start[topic] - begin[topic]) for topic in begin)
+        if left:
+            log.info("restoring", partition=partition.number, events=left)
+        self._replay = Replay(self._clients, partition.number, begin, partition.start)
+        return True
+
+    def _committed(self, places: list[TopicPartition]) -> dict[str, int | None]:
+        """Committed offsets by topic, None where there is none. Waits for the group's open transactions."""
+        found = self.consumer.committed(places, timeout=_LOOK_UP)
+        for place in found:
+            if place.error is not None:
+                raise KafkaException(place.error)
+        return {place.topic: place.offset if place.offset >= 0 else None for place in found}
+
+    def _without_offsets(self, partition: int) -> dict[str, int | None]:
+        """Where a partition goes on whose offsets are not in the group: nowhere else started, or lost?"""
+        every = [TopicPartition(t, p) for t in self._topics for p in range(self._cluster.partitions[t])]
+        nothing: dict[str, int | None] = dict.fromkeys(self._topics)
+        # in this order: a worker that starts beside us commits its offsets together with what it derives
+        derived = restore.anything_derived(self._clients, self._topology, self._cluster)
+        found = self.consumer.committed(every, timeout=_LOOK_UP)
+        if not derived or any(place.offset >= 0 for place in found):
+            return nothing
+        progress = restore.read_progress(self._clients, self._topology, self._settings, self._catalog, self._cluster)
+        if not progress:
+            raise RefusedToStart(
+                f"group {self._settings.group} has no committed offsets and {self._topology.topic_of('Progress')} has "
+                "none of it, though the derived topics are not empty: going on from the log start would derive "
+                "everything again. Restore the group's offsets, or start anew under another FLYBACK_GROUP and "
+                "FLYBACK_TOPIC_PREFIX"
+            )
+        log.warning("the group's offsets are gone: taken from the progress topic", partition=partition)
+        return {topic: progress.get((topic, partition)) for topic in self._topics}
+
+    def _pause(self, partitions: Any) -> None:
+        self.consumer.pause([TopicPartition(t, p.number) for p in partitions for t in self._topics])
+        self._gauge()
+
+    def _drop_replay(self) -> None:
+        if self._replay is not None:
+            self._replay.close()
+            self._replay = None
+
+    def _gauge(self) -> None:
+        metrics.ASSIGNED.set(len(self.partitions))
+        metrics.RESTORING.set(sum(not partition.live for partition in self.partitions.values()))
+
+
+def _passing(error: KafkaError) -> bool:
+    """Whether asking again may help."""
+    return error.retriable() or error.code() in (
+        KafkaError._TIMED_OUT,
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._WAIT_COORD,
+        KafkaError.UNSTABLE_OFFSET_COMMIT,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    )

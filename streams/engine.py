@@ -1,0 +1,384 @@
+"""The engine: one loop over one consumer group on the three raw topics.
+
+    read       a batch, and the group metadata it was read under
+    work       decode, check, look up, derive; nothing is written yet
+    commit     derived events, counts, dead letters, progress and input offsets in one Kafka transaction
+    remember   only then what was seen goes to the state, in one write for each partition
+
+So the state is behind Kafka or level with it, never ahead. After anything but a successful commit the batch is dropped
+and every partition goes through the restore rule (`restore.py`). One thread does all of this; rebalances are served
+between batches, inside `consume`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from flyback import metrics
+from flyback.errors import (
+    BrokenState,
+    BrokerError,
+    DeadLetterRateExceeded,
+    InvalidEvent,
+    RegistryUnavailable,
+    UnknownSchema,
+    WorkerFenced,
+)
+from flyback.logs import get_logger
+from flyback.schemas import intake, wire
+from flyback.schemas.catalog import Catalog
+from flyback.settings import Settings
+from flyback.streams.assignment import Assignment, Partition
+from flyback.streams.clients import Clients, Message
+from flyback.streams.join import Arrived
+from flyback.streams.matcher import Matched
+from flyback.streams.matcher import Message as ValidMessage
+from flyback.streams.outputs import TRACEPARENT, Output, Outputs
+from flyback.streams.state import Meta, StateFolder
+from flyback.streams.topology import Topology
+from flyback.streams.transactions import TransactionAborted, Transactions
+
+log = get_logger(__name__)
+T = TypeVar("T")
+
+_CHUNK = 1_000
+_MAX_ABORTS = 20
+_IDLE_CHECK = 60.0
+
+
+@dataclass
+class Batch:
+    """Messages of live partitions, and the group metadata at the time they were read."""
+
+    messages: list[tuple[Partition, Message]]
+    group_metadata: Any
+
+
+@dataclass
+class Work:
+    """What a batch comes to: what to write to Kafka, and then what to remember of each partition."""
+
+    outputs: list[Output] = field(default_factory=list)
+    offsets: dict[tuple[str, int], int] = field(default_factory=dict)
+    steps: list[tuple[Partition, Matched, Meta]] = field(default_factory=list)
+    events: Counter[str] = field(default_factory=Counter)
+
+
+class Engine:
+    """Joins until `stop`. One instance a process; `run` belongs to one thread, `stop` and `status` to any."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        topology: Topology,
+        catalog: Catalog,
+        clients: Clients,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._topology = topology
+        self._catalog = catalog
+        self._clients = clients
+        self._clock = clock
+        self._interval = settings.transaction_interval.total_seconds()
+        self._records = {name: topology[name].record or "" for name in topology.raw}
+        self._stopping = threading.Event()
+        self._unknown_since: dict[int, float] = {}
+        self._not_before = 0.0
+        self._aborts = 0
+        self._letters: deque[tuple[float, int]] = deque()
+        self._idle_checked = clock()
+        self._totals: Counter[str] = Counter()
+        self._last_commit: float | None = None
+        self._failed = False
+        self._folder: StateFolder | None = None
+        self._assignment: Assignment | None = None
+
+    def run(self) -> None:
+        """Start, step until stopped, close. Raises FlybackError where a supervisor or a person has to act."""
+        try:
+            if self.start():
+                while not self._stopping.is_set():
+                    self.step()
+        except BaseException:
+            self._failed = True
+            raise
+        finally:
+            self.close()
+
+    def start(self) -> bool:
+        """Lock the state, fence an earlier process of this worker, join the group. False: stopped before that."""
+        self._folder = StateFolder(self._settings.state_dir)
+        cluster = self._wait_for(lambda: self._clients.describe(self._topology.names))
+        outputs = self._wait_for(lambda: Outputs(self._settings, self._topology, self._catalog))
+        if cluster is None or outputs is None:
+            return False
+        self._cluster, self._outputs = cluster, outputs
+        self._transactions = Transactions(self._clients, self._settings, self._topology, self._folder.worker_id)
+        if not self._transactions.start(self._stopping.is_set):
+            return False
+        self._assignment = Assignment(
+            self._settings, self._topology, self._catalog, self._clients, cluster, self._folder
+        )
+        return True
+
+    def stop(self) -> None:
+        """Let `run` return after the transaction in hand."""
+        self._stopping.set()
+
+    def close(self) -> None:
+        """Close the consumer, then the databases."""
+        if self._assignment is not None:
+            self._assignment.close()
+            self._assignment = None
+        if self._folder is not None:
+            self._folder.close()
+            self._folder = None
+
+    def status(self) -> dict[str, Any]:
+        """What health checks and the log want to know."""
+        assignment = self._assignment
+        partitions = dict(assignment.partitions) if assignment is not None else {}
+        return {
+            "ok": assignment is not None and not self._failed,
+            "worker_id": self._folder.worker_id if self._folder is not None else None,
+            "assigned": sorted(partitions),
+            "restoring": sorted(number for number, partition in partitions.items() if not partition.live),
+            "last_commit": self._last_commit,
+            "totals": dict(self._totals),
+        }
+
+    def step(self) -> None:
+        """One round: a slice of restoring where something is behind, then a batch of what is live."""
+        assert self._assignment is not None, "start() first"
+        try:
+            self._restore(self._assignment)
+            batch = self._read(self._assignment)
+            if not batch.messages:
+                return
+            work = self._work(batch)
+            self._check_dead_letters(work)
+            self._commit(work, batch)
+        except (UnknownSchema, RegistryUnavailable, TransactionAborted) as cause:
+            self._drop(self._assignment, cause)
+        else:
+            self._remember(work)
+
+    def _restore(self, assignment: Assignment) -> None:
+        if self._clock() < self._not_before or assignment.restored():
+            return
+        partition = assignment.restore(self._replay)
+        if partition is None:
+            return
+        if partition.unclaimed:
+            self._claim(partition, assignment)
+        assignment.go_live(partition)
+
+    def _replay(self, partition: Partition, messages: list[Message]) -> None:
+        """Take replayed messages into the state; what they derive was written long ago."""
+        for _, matched, meta in self._work(Batch([(partition, message) for message in messages], None)).steps:
+            self._write(partition, matched, meta)
+
+    def _claim(self, partition: Partition, assignment: Assignment) -> None:
+        """Commit where a partition starts, so that it starts there again even if nothing is processed."""
+        work = Work(offsets={(topic, partition.number): offset for topic, offset in partition.start.items()})
+        self._commit(work, Batch([], assignment.consumer.consumer_group_metadata()))
+        partition.unclaimed = False
+
+    def _read(self, assignment: Assignment) -> Batch:
+        """Gather for one transaction interval, or until the batch is large enough by count or by bytes."""
+        messages: list[tuple[Partition, Message]] = []
+        size = 0
+        deadline = self._clock() + (0 if assignment.replaying else self._interval)
+        while len(messages) < self._settings.batch_events and size < self._settings.batch_bytes:
+            room = min(_CHUNK, self._settings.batch_events - len(messages))
+            found = assignment.consumer.consume(room, timeout=max(0.0, deadline - self._clock()))
+            for message in found:
+                if (error := message.error()) is not None:
+                    _raise_fatal(error)
+                elif (partition := assignment.owns(message)) is not None:
+                    messages.append((partition, message))
+                    size += len(message.value() or b"")
+            if not found or self._stopping.is_set():
+                break
+        self._check_idle(assignment)
+        # a rebalance inside the loop may have taken partitions away that messages were read for before
+        current = assignment.partitions
+        messages = [(p, m) for p, m in messages if current.get(p.number) is p and p.live]
+        return Batch(messages, assignment.consumer.consumer_group_metadata() if messages else None)
+
+    def _work(self, batch: Batch) -> Work:
+        """Decode, check and match: everything about a batch that writes nothing."""
+        work = Work()
+        valid: dict[int, list[ValidMessage]] = {}
+        metas: dict[int, tuple[Partition, Meta]] = {}
+        for partition, message in batch.messages:
+            topic, number, offset = message.topic(), message.partition(), message.offset()
+            if number not in metas:
+                meta = replace(
+                    partition.meta,
+                    applied=dict(partition.meta.applied),
+                    watermarks=dict(partition.meta.watermarks),
+                )
+                metas[number] = partition, meta
+                valid[number] = []
+            meta = metas[number][1]
+            meta.applied[topic] = work.offsets[topic, number] = offset + 1
+            meta.watermarks[topic] = max(message.timestamp()[1], meta.watermarks.get(topic, 0))
+            work.events[topic] += 1
+            try:
+                valid[number].append(self._accept(message))
+            except InvalidEvent as error:
+                work.outputs.append(self._outputs.refused(message, error))
+        for number, (partition, meta) in metas.items():
+            matched = partition.matcher.match(valid[number], meta)
+            work.steps.append((partition, matched, meta))
+            work.outputs += self._results(number, matched)
+        return work
+
+    def _accept(self, message: Message) -> ValidMessage:
+        """The valid event in a message. Raises InvalidEvent, or UnknownSchema and RegistryUnavailable to try again."""
+        topic, partition, value = message.topic(), message.partition(), message.value()
+        try:
+            event = intake.accept(
+                self._records[topic],
+                message.key(),
+                value,
+                partition,
+                self._cluster.partitions[topic],
+                self._settings.max_event_bytes,
+                self._catalog,
+            )
+        except UnknownSchema as error:
+            if self._gave_up(error.schema_id) and self._settings.unknown_schema == "dead-letter":
+                raise InvalidEvent("unknown_schema", "", f"no schema has the id {error.schema_id}") from None
+            raise UnknownSchema(error.schema_id, f"{topic}/{partition}@{message.offset()}") from None
+        assert value is not None  # accept() refuses an empty one
+        self._unknown_since.pop(wire.schema_id(value), None)
+        arrived = Arrived(self._records[topic], event, topic, partition, message.offset(), message.timestamp()[1])
+        trace = next((content or b"" for name, content in message.headers() or () if name == TRACEPARENT), b"")
+        return ValidMessage(arrived, value, self._catalog.schema(wire.schema_id(value)), trace)
+
+    def _results(self, partition: int, matched: Matched) -> Iterable[Output]:
+        for pair in matched.pairs:
+            yield self._outputs.pair(pair)
+        for message in matched.conflicts:
+            text = "an earlier event of the same identity has other content; the earlier one counts"
+            yield self._outputs.rejected(message, InvalidEvent("conflict", "", text))
+        for cell, counts in matched.counts.items():
+            yield self._outputs.rate(partition, cell, counts)
+
+    def _commit(self, work: Work, batch: Batch) -> None:
+        outputs = list(work.outputs)
+        offsets = []
+        for (topic, number), offset in work.offsets.items():
+            offsets.append(TopicPartition(topic, number, offset))
+            outputs.append(self._outputs.progress(self._cluster, topic, number, offset))
+        self._transactions.commit(outputs, offsets, batch.group_metadata)
+
+    def _remember(self, work: Work) -> None:
+        """Only after the commit: what the batch means for the state, and the figures."""
+        for partition, matched, meta in work.steps:
+            self._write(partition, matched, meta)
+            for topic, count in matched.duplicates.items():
+                metrics.DUPLICATES.labels(topic).inc(count)
+                self._totals["duplicates"] += count
+        for topic, count in work.events.items():
+            metrics.EVENTS.labels(topic).inc(count)
+            self._totals["events"] += count
+        letters = 0
+        for output in work.outputs:
+            if output.reason:
+                letters += 1
+                metrics.DEAD_LETTERS.labels(output.source, output.reason).inc()
+            elif output.source:
+                metrics.DERIVED.labels(output.topic).inc()
+                self._totals["derived"] += 1
+        self._totals["dead_letters"] += letters
+        self._letters.append((self._clock(), letters))
+        self._aborts = 0
+        self._last_commit = time.time()
+        metrics.LAST_COMMIT.labels("worker").set(self._last_commit)
+
+    def _write(self, partition: Partition, matched: Matched, meta: Meta) -> None:
+        try:
+            partition.store.write(matched.writes)
+        except Exception as error:  # rocksdict raises plain Exception
+            raise BrokenState(
+                f"partition {partition.number}: the state cannot be written: {error}. Kafka has everything; "
+                "make room or mend the disk, then start this worker again"
+            ) from error
+        partition.meta = meta
+        metrics.EXPIRED.inc(matched.expired)
+
+    def _drop(self, assignment: Assignment, cause: Exception) -> None:
+        """Forget the batch, put everything behind the barrier, and try again after a while."""
+        if isinstance(cause, UnknownSchema):
+            if self._gave_up(cause.schema_id):
+                raise cause
+            self._wait("unknown_schema", cause, seconds=1.0)
+        elif isinstance(cause, RegistryUnavailable):
+            self._wait("registry", cause, seconds=1.0)
+        else:
+            self._aborts += 1
+            if self._aborts > _MAX_ABORTS:
+                raise BrokerError(
+                    f"{self._aborts} transactions in a row were aborted, the last one: {cause}"
+                ) from cause
+            log.warning("transaction aborted, its batch will be read again", cause=str(cause))
+            self._not_before = self._clock() + min(5.0, 0.05 * 2**self._aborts)
+        assignment.rewind()
+
+    def _wait(self, what: str, cause: Exception, seconds: float) -> None:
+        metrics.WAITS.labels(what).inc()
+        log.warning("waiting", cause=str(cause))
+        self._not_before = self._clock() + seconds
+
+    def _gave_up(self, schema_id: int) -> bool:
+        since = self._unknown_since.setdefault(schema_id, self._clock())
+        return self._clock() - since >= self._settings.unknown_schema_timeout.total_seconds()
+
+    def _check_dead_letters(self, work: Work) -> None:
+        """Raises DeadLetterRateExceeded before a broken producer's topic is drained into the dead letters."""
+        reasons = Counter((output.source, output.reason) for output in work.outputs if output.reason)
+        while self._letters and self._letters[0][0] < self._clock() - 60:
+            self._letters.popleft()
+        total = reasons.total() + sum(count for _, count in self._letters)
+        if reasons and total > self._settings.max_dead_letters:
+            (topic, reason), count = reasons.most_common(1)[0]
+            raise DeadLetterRateExceeded(
+                f"{total} dead letters within a minute, the latest {count} of {topic} for {reason}: stopped "
+                "before writing them. Mend the producer; or raise FLYBACK_MAX_DEAD_LETTERS to let them go to the dead-letter topic"
+            )
+
+    def _check_idle(self, assignment: Assignment) -> None:
+        if self._clock() - self._idle_checked >= _IDLE_CHECK:
+            self._idle_checked = self._clock()
+            assignment.idle_watermarks()
+
+    def _wait_for(self, ask: Callable[[], T]) -> T | None:
+        """What `ask` gives, asked until broker and registry are there; None: stopped before."""
+        while not self._stopping.is_set():
+            try:
+                return ask()
+            except RegistryUnavailable as error:
+                self._wait("registry", error, seconds=0)
+            except KafkaException as error:
+                self._wait("broker", error, seconds=0)
+            self._stopping.wait(1.0)
+        return None
+
+
+def _raise_fatal(error: KafkaError) -> None:
+    """Errors that a consumer recovers from by itself pass; others end the worker."""
+    if error.code() == KafkaError.FENCED_INSTANCE_ID:
+        raise WorkerFenced("a worker with the same id joined the group: give each worker a state folder of its own")
+    if error.fatal() or error.code() == KafkaError._AUTO_OFFSET_RESET:
+        raise BrokerError(f"the consumer failed: {error.str()}. Start this worker again")

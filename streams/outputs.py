@@ -1,0 +1,138 @@
+"""What the engine writes: derived events, counts, dead letters and progress, as messages ready to produce."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from flyback.errors import InvalidEvent
+from flyback.schemas import codec
+from flyback.schemas.catalog import Catalog
+from flyback.settings import Settings
+from flyback.streams import dlq
+from flyback.streams.clients import Cluster, Headers, Message
+from flyback.streams.join import DERIVE_VERSION
+from flyback.streams.matcher import Message as ValidMessage
+from flyback.streams.matcher import Pair
+from flyback.streams.rates import Cell, Counts
+from flyback.streams.topology import Topology
+
+TRACEPARENT = "traceparent"
+_ROOM = 4_096  # key and headers, beside a value that just fits
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One message to produce. `reason` is set for a dead letter, `source` is the raw topic it comes from."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers | None = None
+    source: str = ""
+    reason: str = ""
+
+
+class Outputs:
+    """Builds outputs with the schema ids of this process's catalog. Raises RegistryUnavailable at construction."""
+
+    def __init__(self, settings: Settings, topology: Topology, catalog: Catalog) -> None:
+        self._settings = settings
+        self._topology = topology
+        records = ("Example", "GradedExample", "Coaching", "FailureRate", "Progress")
+        self._topics = {record: topology.topic_of(record) for record in records}
+        self._ids = {record: catalog.id_for(record, topic) for record, topic in self._topics.items()}
+
+    def pair(self, pair: Pair) -> Output:
+        """The derived event of a pair, or the dead letter of its feedback where the pair is too large."""
+        record, event = pair.derived.record, pair.derived.event
+        feedback = pair.feedback
+        value = self._encode(record, event)
+        if len(value) + _ROOM > self._topology.derived_max_bytes:
+            limit = self._topology.derived_max_bytes
+            text = f"its derived event would have {len(value)} bytes, the derived topics take {limit}"
+            return self.rejected(feedback, InvalidEvent("pair_too_large", "", text))
+        return Output(
+            self._topics[record],
+            feedback.arrived.partition,
+            event["task_id"].encode(),
+            value,
+            [(TRACEPARENT, feedback.traceparent)] if feedback.traceparent else None,
+            source=feedback.arrived.topic,
+        )
+
+    def rate(self, partition: int, cell: Cell, counts: Counts) -> Output:
+        """The absolute counts of a cell, into the partition that was counted."""
+        event = {
+            "partition": partition,
+            **cell._asdict(),
+            **counts._asdict(),
+            "derive_version": DERIVE_VERSION,
+        }
+        key = json.dumps([partition, *cell], separators=(",", ":"), ensure_ascii=False).encode()
+        return Output(self._topics["FailureRate"], partition, key, self._encode("FailureRate", event))
+
+    def progress(self, cluster: Cluster, topic: str, partition: int, next_offset: int) -> Output:
+        """The second copy of a committed offset."""
+        event = {
+            "group": self._settings.group,
+            "topic": topic,
+            "partition": partition,
+            "next_offset": next_offset,
+            "cluster_id": cluster.cluster_id,
+            "topic_id": cluster.topic_ids[topic],
+        }
+        key = json.dumps([self._settings.group, topic, partition], separators=(",", ":")).encode()
+        return Output(self._topics["Progress"], 0, key, self._encode("Progress", event))
+
+    def refused(self, message: Message, error: InvalidEvent) -> Output:
+        """The dead letter of a raw message that is no valid event."""
+        headers = message.headers() or []
+        return self._letter(
+            message.topic(),
+            message.partition(),
+            message.offset(),
+            message.timestamp()[1],
+            message.key(),
+            message.value(),
+            headers,
+            error,
+        )
+
+    def rejected(self, message: ValidMessage, error: InvalidEvent) -> Output:
+        """The dead letter of a valid event that cannot be used: a conflict, or half of a pair too large."""
+        arrived = message.arrived
+        headers: Headers = [(TRACEPARENT, message.traceparent)] if message.traceparent else []
+        key = arrived.event["task_id"].encode()
+        return self._letter(
+            arrived.topic, arrived.partition, arrived.offset, arrived.arrived_at, key, message.value, headers, error
+        )
+
+    def _letter(
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        arrived_at: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers,
+        error: InvalidEvent,
+    ) -> Output:
+        letter, described = dlq.letter(
+            topic,
+            partition,
+            offset,
+            arrived_at,
+            value,
+            headers,
+            error.reason,
+            str(error),
+            self._settings.max_event_bytes,
+        )
+        name = self._topology.dead_letters_of(topic)
+        return Output(name, partition, key, letter, described, source=topic, reason=error.reason)
+
+    def _encode(self, record: str, event: codec.Record) -> bytes:
+        return codec.encode(record, event, self._ids[record])

@@ -1,0 +1,153 @@
+"""The restore rule: where a partition goes on, and how its state is brought level with that.
+
+The raw topics are the changelog. On assignment the state is behind the committed offsets or level with them; what
+lies between is replayed, its output thrown away. Losing the disk is the same rule from the start of the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import KafkaError, TopicPartition
+
+from flyback.errors import RefusedToStart
+from flyback.schemas import codec, wire
+from flyback.schemas.catalog import Catalog
+from flyback.settings import Settings
+from flyback.streams.clients import Clients, Cluster, Consumer, Message
+from flyback.streams.topology import Kind, Topology
+
+Offsets = Mapping[str, int]
+"""Offsets of one partition, by topic."""
+
+_LOOK_UP = 10.0
+
+
+def starting_offsets(partition: int, committed: Mapping[str, int | None], log_start: Offsets) -> dict[str, int]:
+    """Where the group goes on in one partition: at its committed offsets, at the log start where it has none.
+
+    Raises RefusedToStart where retention has deleted events that the group never processed.
+    """
+    for topic, offset in committed.items():
+        if offset is not None and offset < log_start[topic]:
+            raise RefusedToStart(
+                f"{topic}/{partition}: the group's offset {offset} is below the log start {log_start[topic]}: "
+                f"retention deleted {log_start[topic] - offset} events that were never processed. Raise the topic's "
+                "retention.ms; to go on without them, set the group's offsets to the log start with "
+                "kafka-consumer-groups --reset-offsets"
+            )
+    return {topic: log_start[topic] if offset is None else offset for topic, offset in committed.items()}
+
+
+def replay_from(partition: int, applied: Offsets, start: Offsets, log_start: Offsets) -> dict[str, int] | None:
+    """Where the replay begins, by topic; None where the state is too old to be brought on and must be rebuilt.
+
+    Raises RefusedToStart where the state is ahead of Kafka: it then holds events that the group has not processed.
+    """
+    for topic, offset in applied.items():
+        if offset > start[topic]:
+            raise RefusedToStart(
+                f"{topic}/{partition}: the state is at offset {offset}, the group only at {start[topic]}: the group's "
+                "offsets were set back. Put them to where they were; or, to process everything again from where the "
+                "group stands (derived events will be repeated under the same ids), delete the worker's state folder"
+            )
+    if any(offset < log_start[topic] and offset < start[topic] for topic, offset in applied.items()):
+        return None
+    return {topic: applied.get(topic, log_start[topic]) for topic in start}
+
+
+class Replay:
+    """Reads one partition of the raw topics from one set of offsets to another, without a group."""
+
+    def __init__(self, clients: Clients, partition: int, begin: Offsets, end: Offsets) -> None:
+        self.partition = partition
+        self.end = dict(end)
+        self._open = {topic for topic in end if begin[topic] < end[topic]}
+        self._consumer: Consumer | None = None
+        if self._open:
+            self._consumer = reader(clients)
+            self._consumer.assign([TopicPartition(topic, partition, begin[topic]) for topic in self._open])
+
+    @property
+    def done(self) -> bool:
+        """Whether everything up to the end has been read."""
+        return not self._open
+
+    def read(self, at_most: int, timeout: float) -> list[Message]:
+        """The next messages below the end offsets. Offsets have gaps, so the end of the log ends a topic too."""
+        if self._consumer is None:
+            return []
+        found = []
+        for message in self._consumer.consume(at_most, timeout):
+            topic = message.topic()
+            if (error := message.error()) is not None:
+                if error.code() == KafkaError._PARTITION_EOF:
+                    self._open.discard(topic)
+                elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+                    raise RefusedToStart(f"{topic}/{self.partition}: events to be replayed are gone: {error.str()}")
+                continue
+            if message.offset() < self.end[topic]:
+                found.append(message)
+            if message.offset() + 1 >= self.end[topic]:
+                self._open.discard(topic)
+        return found
+
+    def close(self) -> None:
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
+
+
+def reader(clients: Clients) -> Consumer:
+    """A consumer that belongs to no group: it is assigned by hand, commits nothing, and sees committed records."""
+    config: dict[str, Any] = {
+        "group.id": "flyback-reader",  # librdkafka wants one; nothing is subscribed or committed
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+        "enable.partition.eof": True,
+    }
+    return clients.consumer(config)
+
+
+def read_progress(
+    clients: Clients, topology: Topology, settings: Settings, catalog: Catalog, cluster: Cluster
+) -> dict[tuple[str, int], int]:
+    """The group's offsets by (topic, partition) as `progress.v1` has them, if they are of this cluster and topic."""
+    found = {}
+    for message in _all(clients, [topology.topic_of("Progress")], {topology.topic_of("Progress"): 1}):
+        value = message.value()
+        if value is None:
+            continue
+        entry = codec.decode("Progress", value, catalog.schema(wire.schema_id(value)))
+        known = cluster.topic_ids.get(entry["topic"]) == entry["topic_id"]
+        if known and entry["group"] == settings.group and entry["cluster_id"] == cluster.cluster_id:
+            found[entry["topic"], entry["partition"]] = entry["next_offset"]
+    return found
+
+
+def anything_derived(clients: Clients, topology: Topology, cluster: Cluster) -> bool:
+    """Whether any derived topic holds a committed record: then somebody has processed the raw topics before."""
+    return any(True for _ in _all(clients, topology.of(Kind.DERIVED), cluster.partitions))
+
+
+def _all(clients: Clients, topics: Sequence[str], partitions: Mapping[str, int]) -> Iterable[Message]:
+    """Every committed record of these topics, from the log start to the end as it is now."""
+    consumer = reader(clients)
+    try:
+        places = [TopicPartition(topic, p) for topic in topics for p in range(partitions[topic])]
+        starts = [consumer.get_watermark_offsets(place, timeout=_LOOK_UP)[0] for place in places]
+        consumer.assign(
+            [TopicPartition(place.topic, place.partition, start) for place, start in zip(places, starts, strict=True)]
+        )
+        left = {(place.topic, place.partition) for place in places}
+        while left:
+            for message in consumer.consume(1_000, timeout=1.0):
+                if (error := message.error()) is None:
+                    yield message
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    left.discard((message.topic(), message.partition()))
+    finally:
+        consumer.close()
