@@ -11,10 +11,11 @@ from typing import Any, NoReturn
 import pytest
 
 from flyback.local.java import MissingTool
-from flyback.local.kafka import KAFKA_VERSION, SINGLE_NODE, KafkaBroker
+from flyback.local.kafka import KAFKA_VERSION, SINGLE_NODE, KafkaBroker, new_cluster_id
 from flyback.local.process import free_port
 from flyback.local.readiness import answers_metadata
 
+GIVEN_SECONDS = 10.0
 START_SECONDS = 90
 
 
@@ -22,7 +23,7 @@ START_SECONDS = 90
 def real_kafka(environment: Mapping[str, str], folder: Path) -> Iterator[str]:
     """`bootstrap.servers` of a Kafka broker, ended on exit if it was started here."""
     if given := environment.get("KAFKA_BOOTSTRAP_SERVERS"):
-        if not answers_metadata({"bootstrap.servers": given}, timeout=10):
+        if not answers_metadata({"bootstrap.servers": given}, timeout=GIVEN_SECONDS):
             pytest.fail(f"no Kafka answers at KAFKA_BOOTSTRAP_SERVERS={given}", pytrace=False)
         yield given
     elif docker_answers():
@@ -87,6 +88,7 @@ def kafka_container() -> Iterator[str]:
         "listener.security.protocol.map": "CLIENT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "log.dirs": "/tmp/kraft-combined-logs",
     }
+    container.with_env("CLUSTER_ID", new_cluster_id())
     for name, value in properties.items():
         container.with_env("KAFKA_" + name.replace(".", "_").upper(), value)
     with container:

@@ -175,10 +175,9 @@ class KafkaBroker:
         }
 
     def _format(self, java: str, jars: Path, configuration: Path) -> None:
-        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
         command = [java, "-Xmx256m", "-cp", f"{jars}/*", "kafka.tools.StorageTool", "format", "--standalone"]
         # "=": an id that starts with "-" would else be taken for an option.
-        command += [f"--cluster-id={cluster_id}", "--config", os.fspath(configuration)]
+        command += [f"--cluster-id={new_cluster_id()}", "--config", os.fspath(configuration)]
         if self._credentials is not None:
             user, password = self._credentials
             command += ["--add-scram", f"SCRAM-SHA-512=[name={user},password={password}]"]
@@ -188,6 +187,11 @@ class KafkaBroker:
             raise BrokerError(
                 f"Kafka could not format {self.folder}: {output}\nGive an empty folder, or {ALTERNATIVES}"
             )
+
+
+def new_cluster_id() -> str:
+    """A random cluster id in Kafka's own form: a UUID in 22 characters of URL-safe base64."""
+    return urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
 
 
 def fetch_jars() -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -55,8 +56,9 @@ def test_with_scram_the_password_opens_and_nothing_else_does(start_kafka: StartK
     assert first_message(broker.client_config, "hello") == b"world"
 
     refusals: list[KafkaError] = []
-    wrong = {**broker.client_config, "sasl.password": "wrong-password"}
-    admin = AdminClient({**wrong, **QUIET, "error_cb": refusals.append})
+    wrong: dict[str, Any] = {**broker.client_config, **QUIET, "sasl.password": "wrong-password"}
+    wrong["error_cb"] = refusals.append
+    admin = AdminClient(wrong)
     with pytest.raises(KafkaException):
         admin.list_topics(timeout=2)
     admin.poll(1)

