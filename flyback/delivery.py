@@ -220,7 +220,7 @@ class Delivery:
                     try:
                         found = catalog.id_for(record, self._topics[record])
                     except FlybackError as error:
-                        if self._schema_error is None:
+                        if self._schema_error is None and not stop.is_set():
                             _log.warning("no schema id for %s yet, events wait: %s", record, error)
                         self._schema_error = error
                     else:

@@ -113,7 +113,7 @@ TOOL_CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "ar
 
 
 def test_a_chat_keeps_every_key_tool_calls_included() -> None:
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": [{"type": "text", "text": "And in Ulm?"}], "name": "eve"},
         {"role": "assistant", "content": None, "tool_calls": [TOOL_CALL]},

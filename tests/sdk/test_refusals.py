@@ -152,7 +152,7 @@ def test_a_setting_that_does_not_exist_is_refused() -> None:
 
 
 def test_a_setting_that_kafkas_client_refuses_is_a_configuration_error(make_client: MakeClient) -> None:
-    with pytest.raises(ConfigurationError, match="ssl.ca.location"):
+    with pytest.raises(ConfigurationError, match=r"ssl\.ca\.location"):
         make_client(security_protocol="SSL", ssl_ca_location="/nowhere/ca.pem")
 
 

@@ -52,7 +52,7 @@ def test_the_buffer_is_full_at_its_number_of_events_and_has_room_again_when_they
     client = make_client(buffer_events=10, delivery_timeout="500ms")
     for _ in range(10):
         confirm(client)
-    with pytest.raises(BufferFull, match="10 events .* FLYBACK_BUFFER_EVENTS"):
+    with pytest.raises(BufferFull, match=r"10 events .* FLYBACK_BUFFER_EVENTS"):
         confirm(client)
     assert client.stats().waiting == 10
     assert client.flush(timeout=20) == 0
