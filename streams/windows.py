@@ -21,7 +21,10 @@ _MINUTE = 60_000_000
 
 
 class MinuteCounts(NamedTuple):
-    """Absolute counts of one partition, event minute (microseconds UTC), kind of actor, segment, and whatever else cells are kept for."""
+    """Absolute counts of one partition, event minute (microseconds UTC), kind of actor and segment.
+
+    There may be several for the same: of several actors and versions.
+    """
 
     partition: int
     minute: int
@@ -73,18 +76,14 @@ def totals(cells: Iterable[MinuteCounts], now: int) -> dict[Row, Counts]:
         age = running - cell.minute // _MINUTE
         if not 0 <= age <= LONGEST:
             continue
-        slot = slots[cell.actor_kind, cell.segment][
-            next(i for i, length in enumerate(lengths) if age <= length)
-        ]
+        slot = slots[cell.actor_kind, cell.segment][next(i for i, length in enumerate(lengths) if age <= length)]
         slot[0] += cell.predictions
         slot[1] += cell.reviewed
         slot[2] += cell.failures
     return {
         Row(window, *labels): counts
         for labels, added in slots.items()
-        for window, counts in zip(
-            WINDOWS, accumulate((Counts(*slot) for slot in added), Counts.plus), strict=True
-        )
+        for window, counts in zip(WINDOWS, accumulate((Counts(*slot) for slot in added), Counts.plus), strict=True)
     }
 
 
