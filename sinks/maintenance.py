@@ -1,0 +1,104 @@
+"""Compaction and vacuum: many small commits to few large files, and old files away.
+
+Neither changes a row. The offsets are app transactions, which compaction does not touch, so a sink may write meanwhile.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+
+from flyback.errors import LakeError
+from flyback.logs import get_logger
+from flyback.settings import Settings
+from flyback.sinks.storage import lake_errors, open_table, table_path
+from flyback.sinks.tables import TABLES, Table, writer_properties
+
+_log = get_logger(__name__)
+_ROWS = 1_000_000  # for the size of bloom filters: about what a compacted file holds
+
+
+@dataclass(frozen=True, slots=True)
+class Maintained:
+    """What was done to one table, in files."""
+
+    table: str
+    merged: int = 0
+    written: int = 0
+    deleted: int = 0
+
+
+def compact(lake: str, table: Table) -> Maintained:
+    """Merge small files. Raises LakeError, also where another process compacts at the same time."""
+    handle = open_table(lake, table.name)
+    if handle is None:
+        return Maintained(table.name)
+    with lake_errors(table_path(lake, table.name)):
+        done = handle.optimize.compact(writer_properties=writer_properties(table, _ROWS))
+    return Maintained(table.name, merged=done["numFilesRemoved"], written=done["numFilesAdded"])
+
+
+def vacuum(lake: str, table: Table, retention: timedelta, keep_versions: Collection[int] = ()) -> Maintained:
+    """Delete files that no version younger than `retention`, and none of `keep_versions`, needs.
+
+    Older versions can then not be read any more. Raises LakeError.
+    """
+    handle = open_table(lake, table.name)
+    if handle is None:
+        return Maintained(table.name)
+    with lake_errors(table_path(lake, table.name)):
+        deleted = handle.vacuum(
+            retention_hours=int(retention / timedelta(hours=1)),
+            dry_run=False,
+            enforce_retention_duration=False,
+            keep_versions=sorted(keep_versions) or None,
+        )
+    return Maintained(table.name, deleted=len(deleted))
+
+
+def maintain(settings: Settings) -> list[Maintained]:
+    """Compact and vacuum every table once. Raises LakeError."""
+    done = []
+    for table in TABLES:
+        merged = compact(settings.lake, table)
+        deleted = vacuum(settings.lake, table, settings.vacuum_retention)
+        done.append(Maintained(table.name, merged.merged, merged.written, deleted.deleted))
+    return done
+
+
+class Maintenance:
+    """Runs `maintain` at intervals, beside the sink. An error is logged and tried again at the next turn."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
+
+    def start(self) -> None:
+        """Begin, unless FLYBACK_MAINTENANCE_INTERVAL is 0."""
+        if self._settings.maintenance_interval > timedelta(0):
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Start nothing more. A running compaction is not waited for long: it commits at its end or not at all."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=1.0)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._settings.maintenance_interval.total_seconds()):
+            began = time.monotonic()
+            try:
+                done = maintain(self._settings)
+            except LakeError as error:
+                _log.warning("maintenance failed, tried again at the next turn", problem=str(error))
+                continue
+            _log.info(
+                "maintenance",
+                seconds=round(time.monotonic() - began, 1),
+                merged={item.table: item.merged for item in done if item.merged},
+                deleted={item.table: item.deleted for item in done if item.deleted},
+            )

@@ -1,0 +1,164 @@
+"""Reading Kafka for the sink: a consumer at given offsets, without a group, and what the topics are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+
+from flyback.errors import BrokerError, RefusedToStart, TopicMismatch
+from flyback.logs import get_logger
+from flyback.settings import Settings
+from flyback.sinks.message import Message, Place
+from flyback.sinks.tables import Source
+from flyback.streams.topology import Topology
+
+_log = get_logger(__name__)
+_BATCH = 10_000
+_TIMEOUT = 10.0  # seconds, of one question to the broker
+
+
+def describe(settings: Settings, topics: Iterable[str]) -> dict[str, Source]:
+    """Cluster, topic id and partition count of each topic. Raises TopicMismatch where one is missing, BrokerError."""
+    admin = AdminClient(settings.kafka() | {"error_cb": _note_error})
+    described = {}
+    try:
+        cluster_id = admin.list_topics(timeout=_TIMEOUT).cluster_id or ""
+        asked = admin.describe_topics(TopicCollection(list(topics)), request_timeout=_TIMEOUT)
+        for topic, answer in asked.items():
+            try:
+                found = answer.result()
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise TopicMismatch(
+                        f"the topic {topic} does not exist: run `flyback topics create`, or check FLYBACK_TOPIC_PREFIX"
+                    ) from None
+                raise
+            described[topic] = Source(cluster_id, str(found.topic_id), len(found.partitions))
+    except KafkaException as error:
+        raise BrokerError(f"Kafka at {settings.bootstrap_servers}: {error.args[0].str()}") from error
+    return described
+
+
+@dataclass(slots=True)
+class Read:
+    """What one call brought: messages in order of offset within each partition, and where partitions ended."""
+
+    messages: list[Message] = field(default_factory=list)
+    ends: dict[Place, int] = field(default_factory=dict)
+    """For a partition that was read to its end, the offset there: past all gaps and transaction markers."""
+
+
+class Reader:
+    """Reads given partitions from given offsets, committed messages only."""
+
+    def __init__(self, settings: Settings, topology: Topology, offsets: Mapping[Place, int | None]) -> None:
+        """`offsets`: where to start, None for the log start. Raises RefusedToStart, BrokerError."""
+        largest = topology.derived_max_bytes + 1_000_000
+        self._consumer = Consumer(
+            settings.kafka(
+                **{
+                    "group.id": f"{settings.group}-sink",  # only a name: the offsets are the tables'
+                    "enable.auto.commit": False,
+                    "auto.offset.reset": "error",
+                    "isolation.level": "read_committed",
+                    "enable.partition.eof": True,
+                    "fetch.wait.max.ms": 100,
+                    "fetch.max.bytes": max(52_428_800, largest),
+                    "receive.message.max.bytes": max(100_000_000, largest + 512),
+                    "queued.max.messages.kbytes": 32_768,
+                }
+            )
+            | {"error_cb": _note_error}
+        )
+        self._settings = settings
+        try:
+            self._assign(offsets)
+        except BaseException:
+            self._consumer.close()
+            raise
+
+    def _assign(self, offsets: Mapping[Place, int | None]) -> None:
+        for place, offset in offsets.items():
+            if offset is not None:
+                first, _ = self._watermarks(place)
+                if offset < first:
+                    raise self._lost(place, offset, first)
+        self._consumer.assign(
+            [
+                TopicPartition(topic, partition, OFFSET_BEGINNING if offset is None else offset)
+                for (topic, partition), offset in offsets.items()
+            ]
+        )
+
+    def read(self, timeout: float) -> Read:
+        """What has come, after at most `timeout` seconds. Raises RefusedToStart, TopicMismatch, BrokerError."""
+        read = Read()
+        for message in self._consumer.consume(_BATCH, timeout):
+            error = message.error()
+            if error is None:
+                read.messages.append(Message.of(message))
+            elif error.code() == KafkaError._PARTITION_EOF:
+                read.ends[message.topic() or "", message.partition() or 0] = message.offset() or 0
+            else:
+                self._raise(error, (message.topic() or "", message.partition() or 0), message.offset())
+        return read
+
+    def close(self) -> None:
+        """Leave Kafka."""
+        self._consumer.close()
+
+    def _raise(self, error: KafkaError, place: Place, offset: int | None) -> None:
+        where = f"{place[0]}/{place[1]}"
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            first, end = self._watermarks(place)
+            if offset is not None and 0 <= offset < first:
+                raise self._lost(place, offset, first)
+            raise RefusedToStart(
+                f"{where}: the next offset of the lake is not in the topic, which holds {first} to {end} "
+                f"({error.str()}): the topic was emptied or made again. Set FLYBACK_LAKE to a new folder; this one "
+                "stays readable"
+            )
+        if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+            raise TopicMismatch(f"the topic {where} is gone: run `flyback topics check`")
+        if error.fatal() or not (error.retriable() or error.code() in _TRANSIENT):
+            raise BrokerError(f"{where}: cannot be read: {error.str()}")
+        _note_error(error)
+
+    def _watermarks(self, place: Place) -> tuple[int, int]:
+        try:
+            found = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=_TIMEOUT)
+        except KafkaException as error:
+            raise BrokerError(f"Kafka at {self._settings.bootstrap_servers}: {error.args[0].str()}") from error
+        return found or (0, 0)
+
+    def _lost(self, place: Place, offset: int, first: int) -> RefusedToStart:
+        return RefusedToStart(
+            f"{place[0]}/{place[1]}: the lake goes on at offset {offset}, but the topic starts at {first}: Kafka "
+            f"deleted {first - offset} messages before they reached the lake. Set FLYBACK_LAKE to a new folder to "
+            "start from what is there (this one stays readable), and give the topic a longer retention"
+        )
+
+
+_TRANSIENT: Sequence[int] = (
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TIMED_OUT,
+    KafkaError._RESOLVE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+)
+
+
+def _note_error(error: KafkaError) -> None:
+    """librdkafka reconnects by itself; what stays wrong shows as waiting."""
+    _log.debug("kafka client", error=error.str())

@@ -1,0 +1,285 @@
+"""The sink: Kafka to the lake, each message once.
+
+    open every table and take the next offsets from it
+    read Kafka from there:
+        put each message into its table's buffer
+        for each table whose buffer is old or large enough:
+            decode the messages; what is invalid is counted, or dead-lettered
+            commit rows and offsets at once
+
+A crash anywhere loses what was in memory and nothing else: the offsets in the tables say where to go on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from types import FrameType
+from typing import TypeVar
+
+import pyarrow as pa
+
+from flyback import metrics
+from flyback.errors import BrokerError, LakeError, RegistryUnavailable, UnknownSchema
+from flyback.logs import get_logger
+from flyback.schemas.catalog import Catalog, open_catalog
+from flyback.schemas.rules import MAX_MICROS
+from flyback.settings import Settings
+from flyback.sinks import dead_letters
+from flyback.sinks.buffer import Buffer
+from flyback.sinks.columns import PROVENANCE
+from flyback.sinks.dead_letter_producer import DeadLetterProducer
+from flyback.sinks.decode import Decoder, Rejected
+from flyback.sinks.maintenance import Maintenance
+from flyback.sinks.message import Message, Place
+from flyback.sinks.reader import Reader, describe
+from flyback.sinks.tables import TABLES, Source, Table, TableWriter
+from flyback.streams.topology import Topology
+
+_log = get_logger(__name__)
+_POLL = 0.1  # seconds that one read may wait
+_REPORT = 60.0  # seconds between two log lines
+_PATIENCE = 5.0  # seconds between two attempts, at most
+_GRACE = 4.5  # seconds from a signal to the end, whatever hangs
+_T = TypeVar("_T")
+
+
+class _Stopped(Exception):
+    """`stop()` was called while the sink waited for something outside."""
+
+
+class Sink:
+    """Fills one lake from one Kafka until it is stopped. `run` may be called once."""
+
+    def __init__(self, settings: Settings, topology: Topology, catalog: Catalog) -> None:
+        self._settings = settings
+        self._topology = topology
+        self._catalog = catalog
+        self._stopping = threading.Event()
+        self._waiting: str | None = None
+        self._tables = {topic: table.name for table in TABLES for topic in table.topics(topology)}
+        self._buffers: dict[str, Buffer] = {}
+        self._writers: dict[str, TableWriter] = {}
+        self._sources: dict[str, Source] = {}
+        self._rows: Counter[str] = Counter()
+        self._skipped: Counter[str] = Counter()
+        self._dead_letters = DeadLetterProducer(settings, topology)
+
+    def run(self) -> None:
+        """Fill the lake until `stop()`. Then what is buffered is committed, if Kafka and the lake let us.
+
+        Raises RefusedToStart (the lake is another cluster's, or Kafka lost messages), WorkerFenced (another sink
+        writes), TopicMismatch, UnknownSchema (after FLYBACK_UNKNOWN_SCHEMA_TIMEOUT), BrokerError. In all cases
+        nothing is lost: a new run goes on where the tables end.
+        """
+        try:
+            reader = self._open()
+        except _Stopped:
+            return
+        maintenance = Maintenance(self._settings)
+        maintenance.start()
+        reported = time.monotonic()
+        try:
+            while not self._stopping.is_set():
+                self._take(reader)
+                self._commit_due()
+                if time.monotonic() - reported >= _REPORT:
+                    self._report()
+                    reported = time.monotonic()
+            self._commit_all()
+        except _Stopped:
+            _log.warning("stopped while waiting; the rest is read again at the next start", cause=self._waiting)
+        finally:
+            maintenance.stop()
+            self._dead_letters.close()
+            reader.close()
+        self._report()
+
+    def stop(self) -> None:
+        """Let `run` commit what it has and return. May be called from any thread, or from a signal handler."""
+        self._stopping.set()
+
+    def status(self) -> dict[str, object]:
+        """For health checks: what the sink waits for (None: nothing), rows so far, next offsets by topic/partition."""
+        return {
+            "ok": self._waiting is None,
+            "waiting_for": self._waiting,
+            "lake": self._settings.lake,
+            "rows": dict(self._rows),
+            "skipped": dict(self._skipped),
+            "offsets": {f"{topic}/{partition}": offset for (topic, partition), offset in self.offsets().items()},
+        }
+
+    def offsets(self) -> dict[Place, int]:
+        """The next offset of each (topic, partition), as committed to the lake."""
+        return {place: offset for buffer in self._buffers.values() for place, offset in buffer.committed.copy().items()}
+
+    def _open(self) -> Reader:
+        settings, topology = self._settings, self._topology
+        self._sources = self._patiently("broker", lambda: describe(settings, self._tables))
+        for table in TABLES:
+            sources = {topic: self._sources[topic] for topic in table.topics(topology)}
+            writer = TableWriter(settings.lake, table, sources)
+            self._writers[table.name] = writer
+            self._buffers[table.name] = Buffer(committed=self._patiently("lake", writer.open))
+        known = self.offsets()
+        places = [(topic, p) for topic, source in self._sources.items() for p in range(source.partitions)]
+        start = {place: known.get(place) for place in places}
+        reader = self._patiently("broker", lambda: Reader(settings, topology, start))
+        _log.info(
+            "sink started",
+            bootstrap_servers=settings.bootstrap_servers,
+            registry=settings.registry_url,
+            lake=settings.lake,
+            topics=len(self._sources),
+            partitions=len(places),
+            continued=len(known),
+        )
+        return reader
+
+    def _take(self, reader: Reader) -> None:
+        """Read once, into the buffers."""
+        read = reader.read(_POLL)
+        now = time.monotonic()
+        for message in read.messages:
+            self._buffers[self._tables[message.topic]].add(message, now)
+        for place, offset in read.ends.items():
+            self._buffers[self._tables[place[0]]].reach(place, offset, now)
+
+    def _commit_due(self) -> None:
+        """Commit the tables whose time has come, and the fullest ones while all together hold too much."""
+        settings, now = self._settings, time.monotonic()
+        interval = settings.commit_interval.total_seconds()
+        for name, buffer in self._buffers.items():
+            if buffer.is_due(now, interval, settings.commit_rows, settings.commit_bytes):
+                self._commit(name)
+        while sum(buffer.size for buffer in self._buffers.values()) >= settings.commit_bytes:
+            self._commit(max(self._buffers, key=lambda name: self._buffers[name].size))
+
+    def _commit_all(self) -> None:
+        for name, buffer in self._buffers.items():
+            if buffer.since is not None:
+                self._commit(name)
+
+    def _commit(self, name: str) -> None:
+        """Buffer to rows, rows and offsets to the table."""
+        buffer, writer = self._buffers[name], self._writers[name]
+        began = time.monotonic()
+        rows = self._rows_of(writer.table, buffer.messages)
+        self._patiently("broker", self._dead_letters.flush)
+        self._patiently("lake", lambda: writer.commit(rows, buffer.committed, buffer.reached))
+        buffer.clear()
+        self._rows[name] += rows.num_rows
+        metrics.SINK_ROWS.labels(name).inc(rows.num_rows)
+        metrics.SINK_COMMITS.labels(name).inc()
+        metrics.SINK_COMMIT_SECONDS.labels(name).observe(time.monotonic() - began)
+        metrics.LAST_COMMIT.labels("sink").set_to_current_time()
+
+    def _rows_of(self, table: Table, messages: Sequence[Message]) -> pa.Table:
+        """All columns of the valid messages; the others are counted, those on derived topics dead-lettered."""
+        if table.record is None:
+            return with_provenance(dead_letters.rows(messages), messages)
+        (topic,) = table.topics(self._topology)
+        decoder = Decoder(table.record, self._sources[topic].partitions, self._settings.max_event_bytes, self._catalog)
+        decoded = self._when_schemas_are_known(lambda given_up: decoder.decode(messages, given_up))
+        for rejected in decoded.rejected:
+            self._reject(messages[rejected.index], rejected)
+        return with_provenance(decoded.columns, [messages[i] for i in decoded.kept])
+
+    def _reject(self, message: Message, rejected: Rejected) -> None:
+        self._skipped[message.topic] += 1
+        metrics.SINK_SKIPPED.labels(message.topic, rejected.reason).inc()
+        self._dead_letters.send(message, rejected.reason, rejected.message)
+
+    def _when_schemas_are_known(self, decode: Callable[[frozenset[int]], _T]) -> _T:
+        """An unknown schema id is no poison at once: a newer producer may be ahead of the registry or of us."""
+        deadlines: dict[int, float] = {}
+        given_up: frozenset[int] = frozenset()
+        while True:
+            try:
+                return self._patiently("registry", partial(decode, given_up))
+            except UnknownSchema as error:
+                timeout = self._settings.unknown_schema_timeout.total_seconds()
+                deadline = deadlines.setdefault(error.schema_id, time.monotonic() + timeout)
+                if time.monotonic() < deadline:
+                    self._wait("unknown_schema", str(error), min(1.0, timeout / 10))
+                elif self._settings.unknown_schema == "dead-letter":
+                    given_up |= {error.schema_id}
+                else:
+                    raise
+            finally:
+                self._waiting = None
+
+    def _patiently(self, cause: str, attempt: Callable[[], _T]) -> _T:
+        """Try until it works: what is outside may be down for a while. Raises _Stopped once `stop()` was called."""
+        pause = 0.1
+        while True:
+            try:
+                result = attempt()
+            except (BrokerError, LakeError, RegistryUnavailable) as error:
+                self._wait(cause, str(error), pause)
+                pause = min(2 * pause, _PATIENCE)
+            else:
+                self._waiting = None
+                return result
+
+    def _wait(self, cause: str, problem: str, seconds: float) -> None:
+        metrics.WAITS.labels(cause).inc()
+        if self._waiting != cause:
+            _log.warning("waiting", cause=cause, problem=problem)
+        self._waiting = cause
+        if self._stopping.wait(seconds):
+            raise _Stopped
+
+    def _report(self) -> None:
+        _log.info("sink", rows=dict(self._rows), skipped=dict(self._skipped))
+
+
+def with_provenance(columns: pa.Table, messages: Sequence[Message]) -> pa.Table:
+    """The columns, and for each row the message that it came from."""
+    now = int(datetime.now(UTC).timestamp() * 1_000_000)
+    latest = MAX_MICROS // 1000
+    values = [
+        [message.topic for message in messages],
+        [message.partition for message in messages],
+        [message.offset for message in messages],
+        [message.arrived_at * 1000 if 0 <= message.arrived_at <= latest else None for message in messages],
+        [now] * len(messages),
+    ]
+    for column, content in zip(PROVENANCE, values, strict=True):
+        columns = columns.append_column(column, pa.array(content, column.type))
+    return columns
+
+
+def run(settings: Settings) -> None:
+    """Fill the lake until SIGTERM or SIGINT. Raises what `Sink.run` raises."""
+    from flyback.dashboards.endpoint import serve
+
+    sink = Sink(settings, Topology(settings), open_catalog(settings))
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        sink.stop()
+        deadline = threading.Timer(_GRACE, _leave)
+        deadline.daemon = True
+        deadline.start()
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    endpoint = serve(settings, settings.sink_http_port, sink.status)
+    try:
+        sink.run()
+    finally:
+        endpoint.close()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _leave() -> None:
+    """Safe at any moment: a commit is whole or not there, and the next start goes on at the tables' offsets."""
+    _log.warning("Kafka or the lake do not answer, leaving all the same")
+    os._exit(0)
