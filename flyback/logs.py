@@ -23,7 +23,10 @@ def configure(settings: Settings) -> None:
     ]
     renderer: structlog.typing.Processor
     if text:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        # not the default formatter: where rich is installed that prints local variables, so events and secrets
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     else:
         shared.append(structlog.processors.format_exc_info)
         renderer = structlog.processors.JSONRenderer()

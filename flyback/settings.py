@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from flyback.errors import ConfigurationError
 
@@ -25,25 +25,38 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 def _duration(value: object) -> object:
     """`30d`, `12h`, `10m`, `5s`, `100ms`: what a person writes; everything else is left to pydantic."""
     if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", value.strip())):
-        return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+        try:
+            return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+        except OverflowError:
+            raise ValueError("is longer than time can be counted") from None
     return value
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Duration = Annotated[timedelta, BeforeValidator(_duration), Field(ge=timedelta(0))]
 
 
 class _SecretFiles(PydanticBaseSettingsSource):
-    """Reads `<VARIABLE>_FILE` for every setting that is a secret."""
+    """Reads `<VARIABLE>_FILE`, from the environment or `.env`, for every setting that is a secret."""
+
+    def __init__(self, settings_cls: type[BaseSettings], dotenv: Mapping[str, str | None]) -> None:
+        super().__init__(settings_cls)
+        self._dotenv = dotenv
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         variable = str(field.validation_alias)
-        path = os.environ.get(f"{variable}_FILE")
-        if path is None or "SecretStr" not in str(field.annotation):
+        name = f"{variable}_FILE"
+        path = os.environ.get(name) or self._dotenv.get(name.lower())
+        if not path or "SecretStr" not in str(field.annotation):
             return None, variable, False
         try:
-            return Path(path).read_text(encoding="utf-8").strip(), variable, False
+            secret = Path(path).read_text(encoding="utf-8").strip()
         except OSError as error:
-            raise ConfigurationError(f"{variable}_FILE: cannot read {path}: {error.strerror}") from error
+            raise ConfigurationError(f"{name}: cannot read {path}: {error.strerror}") from error
+        except UnicodeDecodeError:  # not chained: it holds the file's bytes
+            raise ConfigurationError(f"{name}: {path} is not UTF-8 text") from None
+        if not secret:
+            raise ConfigurationError(f"{name}: {path} is empty")
+        return secret, variable, False
 
     def __call__(self) -> dict[str, Any]:
         found = {}
@@ -61,9 +74,12 @@ def _env(name: str, default: Any, doc: str, **rules: Any) -> Any:
 class Settings(BaseSettings):
     """All settings with their defaults. `Settings(lake=...)` takes field names, the environment the upper-case names."""
 
-    model_config = SettingsConfigDict(
-        env_file=".env", extra="ignore", populate_by_name=True, frozen=True, env_ignore_empty=True
-    )
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
+
+    def __init__(self, **given: Any) -> None:
+        # not by populate_by_name: that would also read GROUP, LAKE or LOG_LEVEL from the environment
+        fields = type(self).model_fields
+        super().__init__(**{_variable((key,)) if key in fields else key: value for key, value in given.items()})
 
     # Kafka
     bootstrap_servers: str = _env(
@@ -102,7 +118,7 @@ class Settings(BaseSettings):
 
     # Topics
     topic_prefix: str = _env(
-        "FLYBACK_TOPIC_PREFIX", "flyback.", "Put before every topic's name.", pattern=r"^[A-Za-z0-9._-]*$"
+        "FLYBACK_TOPIC_PREFIX", "flyback.", "Put before every topic's name.", pattern=r"^[A-Za-z0-9._-]+$"
     )
     partitions: int = _env(
         "FLYBACK_PARTITIONS", 4, "Partitions of every event topic, when topics are created.", ge=1
@@ -121,7 +137,10 @@ class Settings(BaseSettings):
     # Streams
     group: str = _env("FLYBACK_GROUP", "flyback-streams", "Consumer group of the workers.", min_length=1)
     join_window: Duration = _env(
-        "FLYBACK_JOIN_WINDOW", timedelta(days=30), "Pairs are joined if they arrive at most this far apart."
+        "FLYBACK_JOIN_WINDOW",
+        timedelta(days=30),
+        "Pairs are joined if they arrive at most this far apart.",
+        gt=timedelta(0),
     )
     state_dir: Path = _env(
         "FLYBACK_STATE_DIR", Path("flyback-data/state"), "The worker's state; one folder for each worker."
@@ -215,7 +234,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, _SecretFiles(settings_cls), dotenv_settings
+        in_dotenv = dotenv_settings.env_vars if isinstance(dotenv_settings, DotEnvSettingsSource) else {}
+        return init_settings, env_settings, _SecretFiles(settings_cls, in_dotenv), dotenv_settings
 
     def kafka(self, **more: Any) -> dict[str, Any]:
         """librdkafka configuration that every confluent-kafka client of ours starts from: address and security."""
@@ -248,7 +268,8 @@ class Settings(BaseSettings):
         """confluent-kafka's `SchemaRegistryClient` configuration. Raises ConfigurationError without a URL."""
         if self.registry_url is None:
             raise ConfigurationError("SCHEMA_REGISTRY_URL is not set")
-        config: dict[str, Any] = {"url": self.registry_url}
+        # without a timeout a registry that accepts and is silent blocks for ever; our callers retry by themselves
+        config: dict[str, Any] = {"url": self.registry_url, "timeout": 5, "max.retries": 0}
         if self.registry_username is not None:
             password = self.registry_password.get_secret_value() if self.registry_password else ""
             config["basic.auth.user.info"] = f"{self.registry_username}:{password}"
@@ -276,6 +297,8 @@ def load(**given: Any) -> Settings:
 
     Raises ConfigurationError naming the variable and what it may be; a secret's value is never in the message.
     """
+    if unknown := given.keys() - Settings.model_fields.keys():
+        raise ConfigurationError(f"no such setting: {', '.join(sorted(unknown))}; flyback.settings.Settings lists them")
     try:
         return Settings(**{key: value for key, value in given.items() if value is not None})
     except ValidationError as error:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from typing import Protocol
 
-from flyback.errors import FlybackError, IncompatibleSchema, RegistryUnavailable, UnknownSchema
+from flyback.errors import ConfigurationError, FlybackError, IncompatibleSchema, RegistryUnavailable, UnknownSchema
 from flyback.schemas.codec import Schema, bundled, released
 from flyback.settings import Settings
 from flyback.streams.topology import TOPICS
@@ -61,8 +62,11 @@ class RegistryCatalog:
             from confluent_kafka.schema_registry import SchemaRegistryClient
         except ImportError as error:
             raise FlybackError("SCHEMA_REGISTRY_URL needs: pip install 'flyback[registry]'") from error
-        self._url = settings.registry_url
-        self._client = SchemaRegistryClient(settings.registry())
+        self._url = _without_credentials(settings.registry_url or "")
+        try:
+            self._client = SchemaRegistryClient(settings.registry())
+        except ValueError as error:
+            raise ConfigurationError(f"SCHEMA_REGISTRY_URL: {_without_credentials(str(error))}") from None
         self._schemas: dict[int, Schema] = {}
         self._ids: dict[tuple[str, str], int] = {}
 
@@ -92,10 +96,9 @@ class RegistryCatalog:
         from confluent_kafka.schema_registry.error import SchemaRegistryError
 
         try:
-            schema_id = self._client.register_schema(subject, RegistrySchema(schema.text, "AVRO"))
-            self._client.set_config(
-                subject, ServerConfig(compatibility=ConfigCompatibilityLevel.FULL_TRANSITIVE)
-            )
+            # the rule first: a subject that somebody left without one would take any schema
+            self._client.set_config(subject, ServerConfig(compatibility=ConfigCompatibilityLevel.FULL_TRANSITIVE))
+            return self._client.register_schema(subject, RegistrySchema(schema.text, "AVRO"))
         except SchemaRegistryError as error:
             if error.http_status_code == 409:
                 raise IncompatibleSchema(
@@ -104,10 +107,16 @@ class RegistryCatalog:
             raise self._unavailable(error) from error
         except Exception as error:
             raise self._unavailable(error) from error
-        return schema_id
 
     def _unavailable(self, error: Exception) -> RegistryUnavailable:
-        return RegistryUnavailable(f"schema registry {self._url}: {type(error).__name__}: {error}")
+        return RegistryUnavailable(
+            f"schema registry {self._url}: {type(error).__name__}: {_without_credentials(str(error))}"
+        )
+
+
+def _without_credentials(text: str) -> str:
+    """Addresses in it without `user:password@`."""
+    return re.sub(r"//[^/\s]*@", "//", text)
 
 
 def open_catalog(settings: Settings) -> Catalog:

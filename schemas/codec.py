@@ -40,7 +40,10 @@ class Schema:
     @cached_property
     def name(self) -> str:
         """Full name of the record, such as `flyback.v1.Prediction`; "" where the schema is no record."""
-        declared = json.loads(self.text)
+        try:
+            declared = json.loads(self.text)
+        except ValueError:  # a registry also holds Protobuf
+            return ""
         if not isinstance(declared, dict) or "name" not in declared:
             return ""
         name, space = str(declared["name"]), declared.get("namespace")
@@ -79,7 +82,10 @@ def encode(record: str, value: Record, schema_id: int) -> bytes:
     """The message value of one of our records, framed. Raises ValueError where a field does not fit the schema."""
     out = io.BytesIO()
     out.write(wire.frame(schema_id, b""))
-    fastavro.schemaless_writer(out, bundled(record).parsed, value)
+    try:
+        fastavro.schemaless_writer(out, bundled(record).parsed, value)
+    except (TypeError, AttributeError, KeyError, OverflowError) as error:
+        raise ValueError(f"{NAMESPACE}.{record}: {error}") from error
     return out.getvalue()
 
 
@@ -98,12 +104,17 @@ def decode(record: str, value: bytes, writer: Schema) -> Record:
     body = io.BytesIO(value)
     body.seek(wire.HEADER)
     try:
-        same = writer is reader or writer.canonical == reader.canonical
-        found = fastavro.schemaless_reader(body, writer.parsed, None if same else reader.parsed)
+        found = fastavro.schemaless_reader(body, writer.parsed, None)
+        if writer is not reader and writer.canonical != reader.canonical:
+            # a second time, since resolving skips fields that we do not have without looking at their bytes
+            end = body.tell()
+            body.seek(wire.HEADER)
+            found = fastavro.schemaless_reader(body, writer.parsed, reader.parsed)
+            body.seek(end)
     except UnicodeDecodeError as error:
         raise InvalidEvent("invalid_utf8", "", f"a string is not UTF-8: {error.reason}") from None
     except EOFError:
-        raise InvalidEvent("truncated", "", "the Avro body ends in the middle of a field") from None
+        raise _truncated() from None
     except fastavro.read.SchemaResolutionError as error:
         raise InvalidEvent(
             "incompatible_schema", "", f"the writer's schema does not resolve: {error}"
@@ -111,6 +122,8 @@ def decode(record: str, value: bytes, writer: Schema) -> Record:
     except (
         Exception
     ) as error:  # fastavro raises whatever the bytes provoke: IndexError, MemoryError, struct.error ...
+        if isinstance(error, IndexError) and body.tell() == len(value) and value[-1] >= 0x80:
+            raise _truncated() from None  # the last byte of a number announces another one
         raise InvalidEvent(
             "invalid_avro", "", f"no Avro body of {expected}: {type(error).__name__}"
         ) from None
@@ -119,3 +132,7 @@ def decode(record: str, value: bytes, writer: Schema) -> Record:
     if not isinstance(found, dict):
         raise InvalidEvent("invalid_avro", "", f"no record of {expected}")
     return found
+
+
+def _truncated() -> InvalidEvent:
+    return InvalidEvent("truncated", "", "the Avro body ends in the middle of a field")

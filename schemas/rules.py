@@ -43,6 +43,8 @@ def check_correction(event: Record) -> None:
     _identified(event, "correction_id")
     _named("author.name", event["author"]["name"])
     _between("sampling_probability", event["sampling_probability"], MIN_PROBABILITY, 1)
+    if not -(2**31) <= event["authority"] < 2**31:  # fastavro reads and writes a longer int without complaint
+        raise InvalidEvent("out_of_range", "authority", "must fit into 32 bits")
     if event["verdict"] == "CORRECTED" and event["output"] is None:
         raise InvalidEvent("missing_output", "output", "verdict CORRECTED needs the true output")
 
