@@ -361,7 +361,7 @@ class Delivery:
         if self._producer is not None:
             import ctypes
 
-            # Freeing it would wait for those threads for ever, at exit too: this reference is never given back.
+            # Freeing it could wait for ever for a lock that one of them held: this reference is never given back.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._producer))
         self._start_empty()
 
