@@ -32,8 +32,17 @@ def read(settings: Settings, topics: Sequence[str], seconds: float = _SECONDS) -
     """
     consumer = _consumer(settings)
     try:
-        places = _places(consumer, settings, topics)
-        yield from _to_the_end(consumer, dict.fromkeys(places, 0), seconds)
+        everything = dict.fromkeys(_places(consumer, settings, topics), 0)
+        yield from _to_the_end(consumer, everything, seconds)
+    finally:
+        consumer.close()
+
+
+def places(settings: Settings, topics: Sequence[str]) -> list[Place]:
+    """Every partition of these topics. Raises TopicMismatch for a topic that does not exist, BrokerError."""
+    consumer = _consumer(settings)
+    try:
+        return _places(consumer, settings, topics)
     finally:
         consumer.close()
 
@@ -41,10 +50,12 @@ def read(settings: Settings, topics: Sequence[str], seconds: float = _SECONDS) -
 def next_offsets(settings: Settings, topics: Sequence[str], seconds: float = _SECONDS) -> dict[Place, int]:
     """For every partition the offset after its last committed message; 0 where there is none.
 
-    What a reader of all messages must have reached. Raises as `read` does.
+    What a reader of all messages must have reached. Transactions that are open at first are waited for. Raises as
+    `read` does.
     """
     consumer = _consumer(settings)
     try:
+        _wait_for_open_transactions(settings, consumer, topics, seconds)
         found: dict[Place, int] = {}
         pending = dict.fromkeys(_places(consumer, settings, topics), _LOOK_BACK)
         while pending:
@@ -60,10 +71,10 @@ def next_offsets(settings: Settings, topics: Sequence[str], seconds: float = _SE
         consumer.close()
 
 
-def committed(settings: Settings, group: str, places: Iterable[Place]) -> dict[Place, int]:
+def committed(settings: Settings, group: str, asked_for: Iterable[Place]) -> dict[Place, int]:
     """The offsets that a consumer group has committed; 0 where it has none. Raises BrokerError."""
     consumer = _consumer(settings, group)
-    asked = [TopicPartition(topic, partition) for topic, partition in places]
+    asked = [TopicPartition(topic, partition) for topic, partition in asked_for]
     try:
         answered = consumer.committed(asked, timeout=_SECONDS)
     except KafkaException as error:
@@ -73,13 +84,13 @@ def committed(settings: Settings, group: str, places: Iterable[Place]) -> dict[P
     return {(place.topic, place.partition): max(0, place.offset) for place in answered}
 
 
-def _consumer(settings: Settings, group: str = _NO_GROUP) -> Consumer:
+def _consumer(settings: Settings, group: str = _NO_GROUP, isolation: str = "read_committed") -> Consumer:
     config: dict[str, Any] = {
         "group.id": group,
         "enable.auto.commit": False,
         "auto.offset.reset": "earliest",  # what retention has removed meanwhile is not there to be read
         "enable.partition.eof": True,
-        "isolation.level": "read_committed",
+        "isolation.level": isolation,
         "fetch.wait.max.ms": 50,
         "log_level": 0,
         "error_cb": lambda _: None,
@@ -104,17 +115,40 @@ def _places(consumer: Consumer, settings: Settings, topics: Sequence[str]) -> li
     return [(topic, partition) for topic in topics for partition in sorted(there[topic].partitions)]
 
 
+def _wait_for_open_transactions(settings: Settings, consumer: Consumer, topics: Sequence[str], seconds: float) -> None:
+    """A transaction's offsets can be visible in the group before its messages are: their markers come one by one."""
+    everything = _consumer(settings, isolation="read_uncommitted")
+    try:
+        ends = {place: _watermarks(everything, place, seconds)[1] for place in _places(consumer, settings, topics)}
+    finally:
+        everything.close()
+    deadline = time.monotonic() + seconds
+    for place, end in ends.items():
+        while _watermarks(consumer, place, seconds)[1] < end:
+            if time.monotonic() > deadline:
+                raise BrokerError(
+                    f"a transaction in {place[0]}/{place[1]} is still open after {seconds:g} s: is a producer stuck?"
+                )
+            time.sleep(0.02)
+
+
+def _watermarks(consumer: Consumer, place: Place, seconds: float) -> tuple[int, int]:
+    """First offset, and the one after the last that this consumer may see."""
+    try:
+        low, high = consumer.get_watermark_offsets(TopicPartition(*place), timeout=seconds)
+    except KafkaException as error:
+        raise BrokerError(f"cannot ask for the end of {place[0]}/{place[1]}: {error.args[0].str()}") from error
+    return int(low), int(high)
+
+
 def _starts(consumer: Consumer, look_back: Mapping[Place, int], seconds: float) -> tuple[dict[Place, int], set[Place]]:
     """Where to start so far before the end, and which partitions are thereby read whole."""
     starts, whole = {}, set()
-    for (topic, partition), back in look_back.items():
-        try:
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=seconds)
-        except KafkaException as error:
-            raise BrokerError(f"cannot ask for the end of {topic}/{partition}: {error.args[0].str()}") from error
-        starts[topic, partition] = max(low, high - back)
+    for place, back in look_back.items():
+        low, high = _watermarks(consumer, place, seconds)
+        starts[place] = max(low, high - back)
         if high - back <= low:
-            whole.add((topic, partition))
+            whole.add(place)
     return starts, whole
 
 

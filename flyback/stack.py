@@ -9,10 +9,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Literal, Protocol, Self
-from urllib.error import URLError
 from urllib.request import urlopen
 
 from flyback import settings as all_settings
@@ -50,7 +50,8 @@ class ProcessEnded(FlybackError):
 
 
 def own_broker(kind: BrokerKind, folder: Path, port: int) -> Broker:
-    """A broker with its files in `folder`, listening on this port of 127.0.0.1; not started yet."""
+    """A broker with its files in `folder`, listening on this port of 127.0.0.1 (0: any free one); not started yet."""
+    port = port or free_port()
     if kind == "embedded":
         from flyback.local.tansu import EmbeddedBroker
 
@@ -58,6 +59,14 @@ def own_broker(kind: BrokerKind, folder: Path, port: int) -> Broker:
     from flyback.local.kafka import KafkaBroker
 
     return KafkaBroker(folder, port)
+
+
+def broker_settings(broker: Broker) -> dict[str, object]:
+    """What has to be set otherwise because of the broker."""
+    from flyback.local.tansu import EmbeddedBroker
+
+    # It lets nobody join a group before half a session timeout is over; Apache Kafka refuses so short a one.
+    return {"session_timeout": timedelta(seconds=2)} if isinstance(broker, EmbeddedBroker) else {}
 
 
 def port_or_free(preferred: int) -> int:
@@ -81,6 +90,7 @@ class Stack:
         if broker is not None:
             # whatever the environment says of security is about another broker
             changes |= {"bootstrap_servers": broker.bootstrap, "security_protocol": "PLAINTEXT"}
+            changes |= broker_settings(broker)
         self.settings = settings.model_copy(update=changes)
         self._broker = broker
         environment = _child_environment(self.settings)
@@ -129,11 +139,15 @@ class Stack:
         """
         deadline = time.monotonic() + READY_SECONDS
         for process, endpoint in ((self.worker, self.worker_endpoint), (self.sink, self.sink_endpoint)):
-            while not _healthy(endpoint):
+            while not _health(endpoint)[0]:
                 self.check()
                 if time.monotonic() > deadline:
                     raise BrokerError(f"the {process.name} was not ready after {READY_SECONDS:g} s: see {process.log}")
                 time.sleep(0.05)
+
+    def status(self) -> tuple[dict[str, object], dict[str, object]]:
+        """What worker and sink say of themselves now; {} where one does not answer, or is not well."""
+        return _health(self.worker_endpoint)[1], _health(self.sink_endpoint)[1]
 
     def check(self) -> None:
         """Raise ProcessEnded if worker or sink no longer runs."""
@@ -242,12 +256,14 @@ def _child_environment(settings: Settings) -> dict[str, str]:
     return {**kept, **settings.environment(), "PYTHONUNBUFFERED": "1"}
 
 
-def _healthy(endpoint: str) -> bool:
+def _health(endpoint: str) -> tuple[bool, dict[str, object]]:
+    """Whether the process says that it is well, and what else it says; nothing where it does not answer."""
     try:
         with urlopen(f"{endpoint}/healthz", timeout=2) as answer:  # an address of our own making
-            return bool(answer.status == 200)
-    except (URLError, OSError):
-        return False
+            found = json.load(answer)
+    except (OSError, ValueError):  # not up yet; 503 is an OSError as well
+        return False, {}
+    return True, found
 
 
 @contextmanager

@@ -56,12 +56,13 @@ def sink(context: typer.Context, bootstrap: Bootstrap = None, lake: Lake = None)
     """Write the topics to the lake until SIGTERM or Ctrl-C, or tidy the lake up (see the commands)."""
     if context.invoked_subcommand is not None:
         return
-    from flyback import settings, topics
+    from flyback import logs, settings, topics
     from flyback.sinks.sink import run
 
     loaded = settings.load(bootstrap_servers=bootstrap, lake=lake)
+    logs.configure(loaded)
     topics.require(loaded)
-    raise typer.Exit(run(loaded) or 0)
+    run(loaded)
 
 
 def up(
@@ -140,14 +141,30 @@ def _say_what_runs(stack: Stack, broker: BrokerChoice | None, folder: Path) -> N
 @sink_app.command(epilog="Example:  flyback sink compact")
 def compact(lake: Lake = None, as_json: AsJson = False) -> None:
     """Merge the lake's many small files into few large ones. Readers and the sink may go on meanwhile."""
-    _maintain("compact", lake, as_json)
+    from flyback import settings
+    from flyback.sinks import maintenance
+    from flyback.sinks.tables import TABLES
+
+    where = settings.load(lake=lake).lake
+    done = [maintenance.compact(where, table) for table in TABLES]
+    if as_json:
+        output.print_json({item.table: {"merged": item.merged, "written": item.written} for item in done})
+    else:
+        output.print_table(
+            ("table", "files merged", "into"), [(item.table, item.merged, item.written) for item in done]
+        )
 
 
 @sink_app.command(epilog="Example:  flyback sink vacuum")
 def vacuum(lake: Lake = None, as_json: AsJson = False) -> None:
-    """Delete files that no version of the last FLYBACK_VACUUM_RETENTION needs."""
-    _maintain("vacuum", lake, as_json)
+    """Delete files that no version younger than FLYBACK_VACUUM_RETENTION needs; older ones are then unreadable."""
+    from flyback import settings
+    from flyback.sinks import maintenance
+    from flyback.sinks.tables import TABLES
 
-
-def _maintain(what: str, lake: str | None, as_json: bool) -> None:
-    raise NotImplementedError
+    loaded = settings.load(lake=lake)
+    done = [maintenance.vacuum(loaded.lake, table, loaded.vacuum_retention) for table in TABLES]
+    if as_json:
+        output.print_json({item.table: {"deleted": item.deleted} for item in done})
+    else:
+        output.print_table(("table", "files deleted"), [(item.table, item.deleted) for item in done])
