@@ -16,10 +16,14 @@ from flyback.logs import get_logger
 
 log = get_logger(__name__)
 
+# For servers that live for minutes: without the optimising compiler a broker takes 4 CPU-seconds to start
+# instead of 6, and 400,000 messages of 1 KB later it is still ahead.
+SHORT_LIVED = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+
 DEPENDENCY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 
 
-class MissingTool(BrokerError):  # noqa: N818
+class MissingTool(BrokerError):
     """A program that has to be installed first (Java, Maven) is not there, or is too old."""
 
 

@@ -13,7 +13,7 @@ from types import MappingProxyType, TracebackType
 from typing import Self
 
 from flyback.errors import BrokerError
-from flyback.local.java import DEPENDENCY_PLUGIN, fetch_once, find_java, run_maven
+from flyback.local.java import DEPENDENCY_PLUGIN, SHORT_LIVED, fetch_once, find_java, run_maven
 from flyback.local.process import ChildProcess, free_port, listens, refuse_taken_port
 from flyback.local.readiness import answers_metadata
 
@@ -25,15 +25,15 @@ ALTERNATIVES = "use the embedded broker (--broker embedded), or --bootstrap HOST
 PLAIN_WORD = re.compile(r"[\w.@+-]+", re.ASCII)
 
 # One node, so every replication factor is 1. Small internal topics and no rebalance delay, so that it is
-# ready soon; a short session with its controller, which after a crash does not take the broker back before
+# ready soon; a shorter session with its controller, which after a crash does not take the broker back before
 # the session of its former life has ended; abandoned transactions are ended soon after their timeout, since
 # they hold up every read_committed reader.
 SINGLE_NODE = MappingProxyType(
     {
         "process.roles": "broker,controller",
         "node.id": "1",
-        "broker.session.timeout.ms": "3000",
-        "broker.heartbeat.interval.ms": "500",
+        "broker.session.timeout.ms": "6000",
+        "broker.heartbeat.interval.ms": "1000",
         "controller.listener.names": "CONTROLLER",
         "inter.broker.listener.name": "INTERNAL",
         "auto.create.topics.enable": "false",
@@ -127,6 +127,7 @@ class KafkaBroker:
             [
                 java,
                 "-Xmx512m",
+                *SHORT_LIVED,
                 f"-Dlog4j2.configurationFile={logging}",
                 "-cp",
                 f"{jars}/*",
@@ -137,7 +138,7 @@ class KafkaBroker:
             advice=f"Is port {self.port} taken? Else {ALTERNATIVES}.",
         )
         self._process.start()
-        self._process.wait_ready(lambda: listens(self.port) and answers_metadata(self.client_config), timeout=60)
+        self._process.wait_ready(lambda: listens(self.port) and answers_metadata(self.client_config), timeout=120)
 
     def stop(self) -> None:
         """End it in an orderly way; the data stay in `folder`."""
@@ -175,7 +176,16 @@ class KafkaBroker:
         }
 
     def _format(self, java: str, jars: Path, configuration: Path) -> None:
-        command = [java, "-Xmx256m", "-cp", f"{jars}/*", "kafka.tools.StorageTool", "format", "--standalone"]
+        command = [
+            java,
+            "-Xmx256m",
+            *SHORT_LIVED,
+            "-cp",
+            f"{jars}/*",
+            "kafka.tools.StorageTool",
+            "format",
+            "--standalone",
+        ]
         # "=": an id that starts with "-" would else be taken for an option.
         command += [f"--cluster-id={new_cluster_id()}", "--config", os.fspath(configuration)]
         if self._credentials is not None:

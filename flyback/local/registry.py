@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from flyback.local.java import DEPENDENCY_PLUGIN, fetch_once, find_java, run_maven
+from flyback.local.java import DEPENDENCY_PLUGIN, SHORT_LIVED, fetch_once, find_java, run_maven
 from flyback.local.process import ChildProcess, free_port, refuse_taken_port
 
 APICURIO_VERSION = "3.3.3"
@@ -63,14 +63,14 @@ class SchemaRegistry:
         options = [f"-D{name}={value}" for name, value in properties.items()]
         self._process = ChildProcess(
             "the schema registry",
-            [java, "-Xmx512m", *options, "-jar", application / "quarkus-run.jar"],
+            [java, "-Xmx512m", *SHORT_LIVED, *options, "-jar", application / "quarkus-run.jar"],
             self.folder / "registry.log",
             # It takes properties from variables as well: none of the caller's are meant for it.
             env={"PATH": os.environ.get("PATH", "")},
             advice=f"Is port {self.port} taken? Else {ALTERNATIVES}.",
         )
         self._process.start()
-        self._process.wait_ready(self._answers, timeout=90)
+        self._process.wait_ready(self._answers, timeout=120)
 
     def stop(self) -> None:
         # There is nothing to save, so nothing to wait for.
