@@ -131,9 +131,12 @@ class _Step:
         """Delete what arrived before `cutoff` (ms), at most so many entries in one batch."""
         if cutoff is None:
             return
+        store, start = self._matcher.store, self._matcher.expired_to
+        if store.get([start])[0] is not None:
+            start = state.EXPIRY  # the batch that deleted this key was dropped
         end = state.expiry_key(cutoff, b"")
         due: list[bytes] = []
-        for key, _ in self._matcher.store.scan(state.EXPIRY, start=self._matcher.expired_to):
+        for key, _ in store.scan(state.EXPIRY, start=start):
             if key >= end or len(due) == at_most:
                 break
             due.append(key)

@@ -37,9 +37,10 @@ log = get_logger(__name__)
 
 META = b"m"
 PREDICTION, FEEDBACK, WAITING, REVIEW, CELL, EXPIRY, SCHEMA = b"p", b"f", b"w", b"r", b"c", b"x", b"s"
-_ENTRY = struct.Struct(">qq16sH")
+_ENTRY = struct.Struct(">qq16sI")
 _COUNTS = struct.Struct(">8q")
 _TIME = struct.Struct(">q")
+_BROKEN = ("Corruption", "No such file")  # what RocksDB says of files that are damaged or missing
 
 Writes = Mapping[bytes, bytes | None]
 """New values by key; None deletes."""
@@ -172,19 +173,28 @@ class Store:
         options.set_block_based_table_factory(blocks)
         options.set_compression_type(DBCompressionType.lz4())
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
         self._db = Rdict(str(path), options)
 
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The values of many keys in one look-up, None for those that are not there."""
-        return cast(list[bytes | None], self._db[list(keys)]) if keys else []
+        """The values of many keys in one look-up, None for those that are not there. Raises BrokenState."""
+        try:
+            return cast(list[bytes | None], self._db[list(keys)]) if keys else []
+        except Exception as error:  # rocksdict raises plain Exception
+            raise self._unreadable(error) from error
 
     def scan(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        """All entries whose key starts with `prefix`, in key order, from `start` on."""
+        """All entries whose key starts with `prefix`, in key order, from `start` on. Raises BrokenState."""
         iterator = self._db.iter()
         iterator.seek(max(prefix, start))
         while iterator.valid() and (key := iterator.key()).startswith(prefix):
             yield key, iterator.value()
             iterator.next()
+        if not iterator.valid():
+            try:
+                iterator.status()  # at a broken block the iterator ends just as at the last key
+            except Exception as error:
+                raise self._unreadable(error) from error
 
     def write(self, writes: Writes) -> None:
         """Apply all of it or nothing."""
@@ -203,6 +213,9 @@ class Store:
 
     def close(self) -> None:
         self._db.close()
+
+    def _unreadable(self, error: Exception) -> BrokenState:
+        return BrokenState(f"cannot read the state: {error}. Delete {self._path}: it will be restored from Kafka")
 
 
 class StateFolder:
@@ -243,7 +256,7 @@ class StateFolder:
             try:
                 self._stores[partition] = Store(path, self._cache)
             except Exception as error:  # rocksdict raises plain Exception
-                if "Corruption" not in str(error):
+                if not any(sign in str(error) for sign in _BROKEN):
                     raise BrokenState(f"cannot open the state in {path}: {error}") from error
                 log.warning("state is corrupt: discarded, it will be restored from Kafka", path=str(path))
                 shutil.rmtree(path)
@@ -254,7 +267,13 @@ class StateFolder:
         """Throw the partition's store away and open an empty one."""
         if (store := self._stores.pop(partition, None)) is not None:
             store.close()
-        shutil.rmtree(self.path / f"partition-{partition}", ignore_errors=True)
+        path = self.path / f"partition-{partition}"
+        try:
+            shutil.rmtree(path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:  # what is left of it must not pass for the new state
+            raise BrokenState(f"cannot delete the state in {path}: {error.strerror}; delete it by hand") from error
         return self.store(partition)
 
     def close(self) -> None:
