@@ -65,6 +65,8 @@ class Assignment:
         self._topics = topology.raw
         self._replay: Replay | None = None
         self.partitions: dict[int, Partition] = {}
+        # asks for the logs' ends on a connection of its own: on the main one answers queue behind waiting fetches
+        self._lookup = restore.reader(clients, isolation="read_uncommitted")
         self.consumer = self._open()
 
     def _open(self) -> Consumer:
@@ -163,12 +165,13 @@ class Assignment:
     def close(self) -> None:
         """Leave without giving up the static membership: the consumer first, the databases are closed after it."""
         self._drop_replay()
+        self._lookup.close()
         self.consumer.close()
         self.partitions.clear()
 
     def _at_end(self, topic: str, partition: Partition) -> bool:
         try:
-            _, end = self.consumer.get_watermark_offsets(TopicPartition(topic, partition.number), timeout=_LOOK_UP)
+            _, end = self._lookup.get_watermark_offsets(TopicPartition(topic, partition.number), timeout=_LOOK_UP)
         except KafkaException:
             return False
         return end <= partition.meta.applied.get(topic, 0)
@@ -208,7 +211,7 @@ class Assignment:
         if meta is not None and meta.origin.topic_ids == origin.topic_ids and meta.partitions != count:
             raise RefusedToStart(
                 f"the raw topics have {count} partitions, this state was built over {meta.partitions}: adding "
-                "partitions moves keys away from their history. Make new topics under another FLYBACK_TOPIC_PREFIX instead"
+                "partitions moves keys away from their history. Make new topics under another FLYBACK_TOPIC_PREFIX"
             )
         if meta is not None and meta.origin != origin:
             log.warning("state is of another cluster, topic, window or version: discarded", partition=number)
@@ -226,7 +229,7 @@ class Assignment:
         places = [TopicPartition(topic, partition.number) for topic in self._topics]
         try:
             committed = self._committed(places)
-            log_start = {p.topic: self.consumer.get_watermark_offsets(p, timeout=_LOOK_UP)[0] for p in places}
+            log_start = {p.topic: self._lookup.get_watermark_offsets(p, timeout=_LOOK_UP)[0] for p in places}
         except KafkaException as error:
             if not _passing(error.args[0]):
                 raise
@@ -261,10 +264,13 @@ class Assignment:
         """Where a partition goes on whose offsets are not in the group: nowhere else started, or lost?"""
         every = [TopicPartition(t, p) for t in self._topics for p in range(self._cluster.partitions[t])]
         nothing: dict[str, int | None] = dict.fromkeys(self._topics)
-        # in this order: a worker that starts beside us commits its offsets together with what it derives
-        derived = restore.anything_derived(self._clients, self._topology, self._cluster)
-        found = self.consumer.committed(every, timeout=_LOOK_UP)
-        if not derived or any(place.offset >= 0 for place in found):
+
+        def group_has_offsets() -> bool:
+            return any(place.offset >= 0 for place in self.consumer.committed(every, timeout=_LOOK_UP))
+
+        if group_has_offsets() or not restore.anything_derived(self._clients, self._topology, self._cluster):
+            return nothing
+        if group_has_offsets():  # a worker that starts beside us commits them together with what it derives
             return nothing
         progress = restore.read_progress(self._clients, self._topology, self._settings, self._catalog, self._cluster)
         if not progress:

@@ -5,6 +5,7 @@ One suite (`tests/streams/test_kafka_contract.py`) runs over both, so that the d
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from flyback.logs import get_logger
 from flyback.settings import Settings
 
 log = get_logger(__name__)
+_LIBRDKAFKA = logging.getLogger("librdkafka")
 
 Headers = Sequence[tuple[str, bytes | None]]
 OnPartitions = Callable[[Any, list[TopicPartition]], None]
@@ -120,7 +122,7 @@ class KafkaClients:
         )
 
     def _config(self, more: Mapping[str, Any]) -> dict[str, Any]:
-        return {**self._settings.kafka(), "error_cb": _log_error, **more}
+        return {**self._settings.kafka(), "error_cb": _log_error, "logger": _LIBRDKAFKA, **more}
 
 
 def _log_error(error: confluent_kafka.KafkaError) -> None:

@@ -355,7 +355,7 @@ class Engine:
             (topic, reason), count = reasons.most_common(1)[0]
             raise DeadLetterRateExceeded(
                 f"{total} dead letters within a minute, the latest {count} of {topic} for {reason}: stopped "
-                "before writing them. Mend the producer; or raise FLYBACK_MAX_DEAD_LETTERS to let them go to the dead-letter topic"
+                "before writing them. Mend the producer; or raise FLYBACK_MAX_DEAD_LETTERS to let them pass"
             )
 
     def _check_idle(self, assignment: Assignment) -> None:

@@ -99,14 +99,14 @@ class Replay:
             self._consumer = None
 
 
-def reader(clients: Clients) -> Consumer:
+def reader(clients: Clients, isolation: str = "read_committed") -> Consumer:
     """A consumer that belongs to no group: it is assigned by hand, commits nothing, and sees committed records."""
     config: dict[str, Any] = {
         "group.id": "flyback-reader",  # librdkafka wants one; nothing is subscribed or committed
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": "error",
-        "isolation.level": "read_committed",
+        "isolation.level": isolation,
         "enable.partition.eof": True,
     }
     return clients.consumer(config)
@@ -144,7 +144,7 @@ def _all(clients: Clients, topics: Sequence[str], partitions: Mapping[str, int])
         )
         left = {(place.topic, place.partition) for place in places}
         while left:
-            for message in consumer.consume(1_000, timeout=1.0):
+            for message in consumer.consume(1_000, timeout=0.1):
                 if (error := message.error()) is None:
                     yield message
                 elif error.code() == KafkaError._PARTITION_EOF:

@@ -48,7 +48,7 @@ class Transactions:
         """Fence an earlier process of the same id; wait for the broker as long as it takes. False: stopped."""
         while not stopping():
             try:
-                self._producer.init_transactions(timeout=2.0)
+                self._producer.init_transactions(2.0)
                 return True
             except KafkaException as error:
                 if not error.args[0].retriable():
@@ -59,15 +59,15 @@ class Transactions:
     def commit(self, outputs: Sequence[Output], offsets: list[TopicPartition], group_metadata: Any) -> None:
         """Write the outputs and commit the input offsets, in one transaction.
 
-        Raises TransactionAborted after any failure that left nothing behind; WorkerFenced or BrokerError where this process
-        can no longer know or write, and has to end.
+        Raises TransactionAborted after any failure that left nothing behind; WorkerFenced or BrokerError where
+        this process can no longer know or write, and has to end.
         """
         begun = time.monotonic()
         try:
             self._producer.begin_transaction()
             for output in outputs:
                 self._produce(output)
-            self._producer.send_offsets_to_transaction(offsets, group_metadata, timeout=self._timeout)
+            self._producer.send_offsets_to_transaction(offsets, group_metadata, self._timeout)
             self._finish(deadline=time.monotonic() + 2 * self._timeout)
         except KafkaException as error:
             self._abort(error.args[0])
@@ -88,7 +88,7 @@ class Transactions:
         """Commit. A time-out says nothing about the outcome; asking again does, until the deadline."""
         while True:
             try:
-                return self._producer.commit_transaction(timeout=self._timeout)
+                return self._producer.commit_transaction(self._timeout)
             except KafkaException as error:
                 if not error.args[0].retriable() or time.monotonic() >= deadline:
                     raise
@@ -97,7 +97,7 @@ class Transactions:
         if cause.fatal():
             raise _ended(cause)
         try:
-            self._producer.abort_transaction(timeout=self._timeout)
+            self._producer.abort_transaction(self._timeout)
         except KafkaException as error:
             raise _ended(error.args[0]) from error
 
