@@ -1,0 +1,227 @@
+"""The lake in DuckDB: `flyback.lake("…")` is a connection with a view for each table and the resolved ones.
+
+The definitions are the files in `views/`, one a view. They read the schema `raw`, which has each table as it is, with
+every copy. All views stay at the table versions of the moment when the lake was opened, until `refresh()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import duckdb
+import pyarrow as pa
+
+from flyback import settings
+from flyback.errors import LakeError
+from flyback.sinks.storage import is_remote, lake_errors, open_table, table_path
+from flyback.sinks.tables import TABLES, Table
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+    from duckdb import DuckDBPyConnection as _Connection
+else:
+    _Connection = object
+
+VIEWS = (
+    *(table.name for table in TABLES),
+    "reviews",
+    "failure_rates_exact",
+    "disputes",
+    "examples_resolved",
+    "episodes",
+)
+"""Every view, in an order in which each needs only earlier ones. `views/<name>.sql` is its definition."""
+
+AsOf = datetime | Mapping[str, int] | None
+
+
+def lake(path: str | Path | None = None, *, as_of: AsOf = None) -> Lake:
+    """Open a lake for reading; FLYBACK_LAKE where no path is given.
+
+    `as_of`: a datetime with a zone (each table as it was committed then, empty before its first commit), or versions
+    by table (the others at their newest). Raises LakeError where there is no such folder, table or version.
+    """
+    return Lake(str(path) if path is not None else settings.load().lake, as_of)
+
+
+class Lake(_Connection):
+    """A DuckDB connection (`sql`, `execute`, `cursor` … are DuckDB's own) over one lake. A context manager."""
+
+    def __init__(self, path: str, as_of: AsOf = None) -> None:
+        self.path = path
+        self.connection = duckdb.connect()
+        """DuckDB's own object, for libraries that insist on it."""
+        self.versions: dict[str, int | None] = {}
+        """The version of each table that the views show; None: nothing there."""
+        self._as_of = as_of
+        try:
+            self.connection.execute("SET TimeZone = 'UTC'; SET parquet_metadata_cache = true; CREATE SCHEMA raw")
+            if is_remote(path):
+                register_s3(self.connection)
+            self.refresh()
+        except BaseException:
+            self.connection.close()
+            raise
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            # DuckDB's class cannot be derived from; its methods are handed out as they are, so that its look-up of
+            # Python variables by name (`FROM my_dataframe`) sees the caller's
+            return getattr(self.connection, name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection. Nothing of the lake is held open."""
+        self.connection.close()
+
+    def refresh(self) -> None:
+        """Move all views to the newest versions (with `as_of`, to the ones it names). Raises LakeError."""
+        pinned = pin(self.path, self._as_of)
+        self.connection.begin()
+        try:
+            for table in TABLES:
+                self.connection.execute(
+                    f"CREATE OR REPLACE VIEW raw.{table.name} AS {_select(table, pinned[table.name])}"
+                )
+            for name in VIEWS:
+                self.connection.execute(f"CREATE OR REPLACE VIEW {name} AS {definition(name)}")
+        except BaseException:
+            self.connection.rollback()
+            raise
+        self.connection.commit()
+        self.versions = {name: found.version if found else None for name, found in pinned.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """One version of a table: its files, and the types of its columns as DuckDB names them."""
+
+    version: int
+    files: list[str]
+    columns: dict[str, str]
+
+
+def definition(view: str) -> str:
+    """The SELECT of a view."""
+    return files("flyback.sinks").joinpath("views", f"{view}.sql").read_text(encoding="utf-8")
+
+
+def pin(path: str, as_of: AsOf) -> dict[str, Pinned | None]:
+    """The version of every table that `as_of` means, None where the table was not there. Raises LakeError."""
+    if not is_remote(path) and not Path(path).is_dir():
+        raise LakeError(
+            f"no lake at {path}: `flyback up` or `flyback sink` fill one, or set FLYBACK_LAKE to where it is"
+        )
+    if isinstance(as_of, Mapping):
+        names = [table.name for table in TABLES]
+        if unknown := sorted(set(as_of) - set(names)):
+            raise LakeError(f"as_of names {unknown}, the lake's tables are {names}")
+    if isinstance(as_of, datetime) and as_of.tzinfo is None:
+        raise LakeError("as_of needs a time zone: datetime(2026, 1, 31, 12, tzinfo=timezone.utc)")
+    return {table.name: _pin(path, table.name, as_of) for table in TABLES}
+
+
+def _pin(path: str, table: str, as_of: AsOf) -> Pinned | None:
+    newest = open_table(path, table)
+    wanted = as_of.get(table) if isinstance(as_of, Mapping) else None
+    if newest is None:
+        if wanted is not None:
+            raise LakeError(f"{table_path(path, table)}: no version {wanted}, there is no such table yet")
+        return None
+    if isinstance(as_of, datetime):
+        wanted = _version_at(newest, as_of)
+        if wanted is None:
+            return None
+    return _read(path, table, newest, wanted)
+
+
+def _version_at(handle: DeltaTable, moment: datetime) -> int | None:
+    """The last version committed at or before the moment."""
+    with lake_errors(handle.table_uri):
+        limit = 64  # newest first: most questions are about the recent past
+        while True:
+            history = handle.history(limit)
+            for commit in history:
+                if commit["timestamp"] <= moment.timestamp() * 1000:
+                    return int(commit["version"])
+            if len(history) < limit:
+                return None
+            limit *= 8
+
+
+def _read(path: str, table: str, newest: DeltaTable, wanted: int | None) -> Pinned:
+    where = table_path(path, table)
+    if wanted is not None and not 0 <= wanted <= newest.version():
+        raise LakeError(f"{where}: no version {wanted}, there are 0 to {newest.version()}")
+    with lake_errors(where):
+        if wanted is not None:
+            newest.load_as_version(wanted)
+        found = Pinned(
+            version=newest.version(),
+            files=newest.file_uris(),
+            columns={field.name: duckdb_type(field.type) for field in pa.schema(newest.schema().to_arrow())},
+        )
+    if wanted is not None and not is_remote(path) and any(not Path(file).exists() for file in found.files):
+        raise LakeError(
+            f"{where}: files of version {wanted} were vacuumed (FLYBACK_VACUUM_RETENTION); take a newer one"
+        )
+    return found
+
+
+def _select(table: Table, pinned: Pinned | None) -> str:
+    """All columns of a table, those of this version of Flyback first, with their types even where nothing is there."""
+    expected = {field.name: duckdb_type(field.type) for field in table.schema}
+    if pinned is None or not pinned.files:
+        nothing = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in expected.items())
+        return f"SELECT {nothing} WHERE false"
+    columns = [_column(name, kind, pinned.columns.get(name)) for name, kind in expected.items()]
+    columns += [f'"{name}"' for name in pinned.columns if name not in expected]
+    paths = ", ".join("'" + path.replace("'", "''") + "'" for path in pinned.files)
+    return f"SELECT {', '.join(columns)} FROM read_parquet([{paths}], union_by_name = true)"
+
+
+def _column(name: str, expected: str, found: str | None) -> str:
+    if found is None:  # written before the column was there
+        return f'NULL::{expected} AS "{name}"'
+    return f'"{name}"' if found == expected else f'"{name}"::{expected} AS "{name}"'
+
+
+def duckdb_type(kind: pa.DataType) -> str:
+    """DuckDB's name for an Arrow type of the lake."""
+    if pa.types.is_struct(kind):
+        fields = ", ".join(f'"{field.name}" {duckdb_type(field.type)}' for field in kind)
+        return f"STRUCT({fields})"
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return f"{duckdb_type(kind.value_type)}[]"
+    if pa.types.is_timestamp(kind):
+        return "TIMESTAMP WITH TIME ZONE" if kind.tz else "TIMESTAMP"
+    return _TYPES.get(str(kind).removeprefix("large_").removesuffix("_view"), "VARCHAR")
+
+
+_TYPES = {
+    "string": "VARCHAR",
+    "binary": "BLOB",
+    "int32": "INTEGER",
+    "int64": "BIGINT",
+    "float": "FLOAT",
+    "double": "DOUBLE",
+    "bool": "BOOLEAN",
+}
+
+
+def register_s3(connection: duckdb.DuckDBPyConnection) -> None:
+    """Let DuckDB read `s3://` through Arrow: its own extension is not in the wheel."""
+    from flyback.sinks.s3 import filesystem
+
+    connection.register_filesystem(filesystem())

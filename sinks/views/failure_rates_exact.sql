@@ -1,0 +1,35 @@
+-- The counts of failure_rates, recomputed from everything that the lake holds: equal to the stream's while a minute is
+-- open, and right for feedback that came after it closed. Sums are in millionths, each weight rounded once, half to even.
+WITH counted AS (
+    SELECT
+        answer._partition AS "partition",
+        date_trunc('minute', answer.occurred_at) AS "minute",
+        answer.actor.kind AS actor_kind,
+        answer.actor.name AS actor,
+        answer.actor.version AS "version",
+        answer.segment AS segment,
+        review.reviewed AS reviewed,
+        coalesce(review.failed, false) AS failed,
+        round_even(1e6 / review.sampling_probability, 0)::HUGEINT AS w,
+        round_even(1e6 / pow(review.sampling_probability, 2), 0)::HUGEINT AS w2
+    FROM predictions AS answer
+    JOIN reviews AS review USING (task_id, prediction_id)
+)
+SELECT
+    "partition",
+    "minute",
+    actor_kind,
+    actor,
+    "version",
+    segment,
+    count(*)::BIGINT AS predictions,
+    count(*) FILTER (reviewed)::BIGINT AS reviewed,
+    count(*) FILTER (failed)::BIGINT AS failures,
+    count(w)::BIGINT AS weighted_reviews,
+    coalesce(sum(w), 0)::BIGINT AS sum_w,
+    coalesce(sum(w) FILTER (failed), 0)::BIGINT AS sum_wy,
+    coalesce(sum(w2), 0)::BIGINT AS sum_w2,
+    coalesce(sum(w2) FILTER (failed), 0)::BIGINT AS sum_w2y,
+    1::INTEGER AS derive_version
+FROM counted
+GROUP BY "partition", "minute", actor_kind, actor, "version", segment
