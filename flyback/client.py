@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -38,7 +38,7 @@ class PredictionRef:
     prediction_id: str
 
     def to_dict(self) -> dict[str, str]:
-        return asdict(self)
+        return {"task_id": self.task_id, "prediction_id": self.prediction_id}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> PredictionRef:
@@ -48,7 +48,7 @@ class PredictionRef:
         return cls(*(fields.text(name, value.get(name)) for name in ("task_id", "prediction_id")))
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self))
+        return json.dumps(self.to_dict())
 
     @classmethod
     def from_json(cls, value: str | bytes) -> PredictionRef:
@@ -111,9 +111,9 @@ class Client:
         event = {
             **prediction.to_dict(),
             "actor": _actor("actor", actor),
-            "input": asdict(content("input", input)),
-            "output": asdict(content("output", output)),
-            "context": [asdict(item) for item in contents("context", context)],
+            "input": content("input", input).to_dict(),
+            "output": content("output", output).to_dict(),
+            "context": [item.to_dict() for item in contents("context", context)],
             "confidence": fields.optional_number("confidence", confidence),
             "segment": fields.text("segment", segment),
             "attributes": fields.attributes("attributes", attributes),
@@ -292,7 +292,7 @@ class Client:
             "correction_id": found,
             **about.to_dict(),
             "verdict": verdict,
-            "output": None if output is None else asdict(content("output", output)),
+            "output": None if output is None else content("output", output).to_dict(),
             "author": _actor("author", author),
             "authority": fields.integer("authority", authority),
             "reason": fields.optional_text("reason", reason),
@@ -344,7 +344,7 @@ def _about(prediction: object, task_id: object, prediction_id: object) -> Predic
 def _actor(field: str, value: object) -> dict[str, str]:
     if not isinstance(value, Actor):
         raise fields.wrong_type(field, "model(...) or human(...)", value)
-    return {"kind": value.kind, "name": value.name, "version": value.version}
+    return value.to_dict()
 
 
 def _scores(value: object) -> list[dict[str, Any]]:

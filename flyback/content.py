@@ -35,6 +35,9 @@ class Actor:
             raise InvalidEvent("empty_field", "name", "must not be empty")
         text("version", self.version)
 
+    def to_dict(self) -> dict[str, str]:
+        return {"kind": self.kind, "name": self.name, "version": self.version}
+
 
 def model(name: str, version: str = "") -> Actor:
     """A model, by its name and version: `model("vader", "3.3.2")`."""
@@ -57,6 +60,9 @@ class Content:
         if not text("content_type", self.content_type):
             raise InvalidEvent("empty_field", "content_type", "must not be empty")
         text("body", self.body)
+
+    def to_dict(self) -> dict[str, str]:
+        return {"content_type": self.content_type, "body": self.body}
 
 
 ContentLike = Content | str | int | float | bool | Mapping[str, Any] | Sequence[Any]

@@ -256,12 +256,9 @@ class Delivery:
         return True
 
     def _run(self, stop: threading.Event) -> None:
-        while not stop.is_set():
+        while not stop.is_set() and (producer := self._producer):
             if self._fatal:
-                self._replace_producer()
-            producer = self._producer
-            if producer is None:
-                return
+                producer = self._replace_producer(producer)
             if self._flushing:  # flush does not wait for a batch to fill
                 producer.flush(_POLL_SECONDS)
             else:
@@ -272,6 +269,8 @@ class Delivery:
             while self._refused:
                 self._reported(*self._refused.popleft())
             self._log_failures()
+            if stop.is_set():  # on_error closed the client: what was waiting is reported from here
+                producer.flush(_PURGE_SECONDS)
 
     def _advance(self, record: str) -> bool:
         """Produce or fail the first held event of a record; False where there is none, or it has to wait."""
@@ -280,11 +279,12 @@ class Delivery:
             if not held:
                 return False
             deadline, event = held[0]
-            if self._produce(event):
-                held.popleft()
-                return True
-            if not self._giving_up and time.monotonic() < deadline:
-                return False
+            if not self._giving_up:
+                if self._produce(event):
+                    held.popleft()
+                    return True
+                if time.monotonic() < deadline:
+                    return False
             held.popleft()
         if self._giving_up:
             error = DeliveryFailed("closed", "the client was closed before this event could be sent")
@@ -297,15 +297,15 @@ class Delivery:
         self._settle(event, error)
         return True
 
-    def _replace_producer(self) -> None:
+    def _replace_producer(self, old: Producer) -> Producer:
         """An idempotent producer refuses everything after a fatal error: go on with a new one."""
         with self._lock:
-            old, self._producer = self._producer, self._new_producer()
+            new = self._producer = self._new_producer()
             self._fatal = False
-        if old is not None:
-            _log.warning("Kafka's client met a fatal error and was replaced")
-            old.purge()
-            old.flush(_PURGE_SECONDS)
+        _log.warning("Kafka's client met a fatal error and was replaced")
+        old.purge()
+        old.flush(_PURGE_SECONDS)
+        return new
 
     def _reported(self, event: Outgoing, error: KafkaError | None, message: Message | None = None) -> None:
         self._settle(event, None if error is None else self._failure(event, error))

@@ -6,7 +6,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Mapping
-from threading import Event, Thread, current_thread
+from threading import Thread, current_thread
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from flyback import BufferFull, Client, DeliveryFailed, FlybackError, PredictionRef, delivery, human, model
 from flyback.settings import load
 from tests.sdk.conftest import MakeClient
+from tests.waiting import eventually
 
 REF = PredictionRef("t", "p")
 
@@ -110,22 +111,26 @@ def test_an_exception_in_on_error_is_logged_once_and_delivery_goes_on(
     ]
 
 
-def test_on_error_may_send_flush_and_close(make_client: MakeClient) -> None:
+@pytest.mark.parametrize(
+    ("room", "code"),
+    # the second event is held where librdkafka, in the middle of reporting the first, has no room yet
+    [(1, "closed"), (100, "_PURGE_QUEUE")],
+)
+def test_on_error_may_send_flush_and_close(make_client: MakeClient, room: int, code: str) -> None:
     clients: list[Client] = []
-    done = Event()
+    told: list[tuple[str, str]] = []
 
     def again(kind: str, ids: Mapping[str, str], error: FlybackError) -> None:
-        client = clients[0]
-        if ids["correction_id"] == "first":
-            confirm(client, correction_id="second")
-            assert client.flush(timeout=60) == 1  # does not wait for itself
-        else:
-            client.close(timeout=60)
-            done.set()
+        told.append((ids["correction_id"], error.code if isinstance(error, DeliveryFailed) else ""))
+        if len(told) == 1:
+            confirm(clients[0], correction_id="second")
+            assert clients[0].flush(timeout=60) == 1  # does not wait for itself
+            clients[0].close(timeout=60)
 
-    clients.append(make_client(buffer_events=1, delivery_timeout="200ms", on_error=again))
+    clients.append(make_client(buffer_events=room, delivery_timeout="200ms", on_error=again))
     confirm(clients[0], correction_id="first")
-    assert done.wait(20)
+    eventually(lambda: len(told) == 2, "both events are reported")
+    assert told == [("first", "_MSG_TIMED_OUT"), ("second", code)]
 
 
 def test_closing_fails_what_is_left_and_says_how_much(make_client: MakeClient) -> None:
