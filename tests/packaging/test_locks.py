@@ -1,0 +1,65 @@
+"""The locked packages against pyproject.toml."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
+GROUPS: dict[str, list[Any]] = PROJECT["dependency-groups"]
+LOCKS = {"requirements.lock": ("all", "dev"), "requirements-demo.lock": ("demo", "build")}
+
+
+def wanted(extra: str, group: str) -> set[Requirement]:
+    """What Flyback with this extra and this group ask for, extras and groups that they include with them."""
+    found = set(map(Requirement, PROJECT["project"]["dependencies"]))
+    to_read: list[Any] = [*EXTRAS[extra], *GROUPS[group]]
+    while to_read:
+        entry = to_read.pop()
+        if isinstance(entry, dict):
+            to_read += GROUPS[entry["include-group"]]
+        elif entry.startswith("flyback["):
+            to_read += [line for name in Requirement(entry).extras for line in EXTRAS[name]]
+        else:
+            found.add(Requirement(entry))
+    return found
+
+
+def locked(name: str) -> dict[str, str]:
+    """The versions by package; the last one where it depends on the Python."""
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    pins = [Requirement(line.rstrip("\\ ")) for line in lines if line[:1].isalnum()]
+    return {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in pins}
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_what_the_project_asks_for_is_locked(lock: str) -> None:
+    versions = locked(lock)
+    unmet = [
+        str(requirement)
+        for requirement in wanted(*LOCKS[lock])
+        if not requirement.specifier.contains(versions.get(canonicalize_name(requirement.name), ""), prereleases=True)
+    ]
+    assert not unmet, "type `make lock`"
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_package_has_hashes_and_no_address(lock: str) -> None:
+    content = (ROOT / lock).read_text(encoding="utf-8")
+    packages = re.split(r"\n(?=[a-z0-9])", content, flags=re.IGNORECASE)[1:]
+    assert packages
+    assert [package.splitlines()[0] for package in packages if "--hash=sha256:" not in package] == []
+    assert not re.search(r"https?:|^\s*-[-if]|@ ", content.replace("    --hash=", ""), flags=re.MULTILINE)
+
+
+def test_the_demo_has_the_same_versions_as_the_tests() -> None:
+    everything = locked("requirements.lock")
+    assert {name: everything.get(name) for name in locked("requirements-demo.lock")} == locked("requirements-demo.lock")
