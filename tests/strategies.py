@@ -193,9 +193,7 @@ def _raw_event(draw: st.DrawFn, record: str) -> Record:
             task, prediction_id, feedback_id, passed=passed, sampling_probability=sampled, occurred_at=occurred_at
         )
     verdict = {"1": "CORRECTED", "2": draw(st.sampled_from(("CONFIRMED", "REJECTED")))}[feedback_id]
-    return correction(
-        task, prediction_id, feedback_id, verdict, sampling_probability=sampled, occurred_at=occurred_at
-    )
+    return correction(task, prediction_id, feedback_id, verdict, sampling_probability=sampled, occurred_at=occurred_at)
 
 
 @st.composite
