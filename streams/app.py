@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 import time
 import warnings
 from asyncio import Task
@@ -63,6 +64,7 @@ def run(settings: Settings, build_engine: BuildEngine = engine_on_kafka) -> int:
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
     # of tasks that are cancelled before they ran
     warnings.filterwarnings("ignore", category=RuntimeWarning, module="mode")
+    threading.excepthook = _report_thread
     topology = Topology(settings)
     try:
         catalog = open_catalog(settings)
@@ -163,6 +165,7 @@ def build_app(settings: Settings, topology: Topology, catalog: Catalog, cluster:
         broker_credentials=credentials(settings),
         broker_session_timeout=session,
         broker_heartbeat_interval=session / 4,
+        broker_request_timeout=max(90.0, session + 10.0),  # Faust refuses one that is below the session's
         # the embedded broker gives the first offset of the last batch as the end of a partition
         producer_max_batch_size=1 if cluster.embedded else 16_384,
         consumer_auto_offset_reset="earliest",
@@ -273,6 +276,12 @@ def _drop_expired(table: _CellTable) -> None:
     minute = windows.MinuteCounts._fields.index("minute")
     for key in [key for key, counts in table.data.items() if windows.expired(counts[minute], now)]:
         del table[key]
+
+
+def _report_thread(failed: threading.ExceptHookArgs) -> None:
+    """One line instead of a traceback: Faust's consumer thread falls over a broker that is lost."""
+    name = failed.thread.name if failed.thread is not None else None
+    log.warning("a thread ended", thread=name, reason=f"{failed.exc_type.__name__}: {failed.exc_value}")
 
 
 def _now() -> int:

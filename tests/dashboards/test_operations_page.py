@@ -1,0 +1,35 @@
+"""The page for operators lists every metric with its labels, and every exit code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from prometheus_client import Metric
+from prometheus_client.metrics import MetricWrapperBase
+
+from flyback import errors, metrics
+
+PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+
+
+def test_every_metric_is_on_the_page_with_its_labels() -> None:
+    ours = [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
+    named = {}
+    for metric in ours:
+        [family] = metric.describe()
+        assert isinstance(family, Metric)
+        name = family.name + ("_total" if family.type == "counter" else "")
+        named[name] = ", ".join(metric._labelnames)
+    listed = dict(re.findall(r"^\| `(flyback_\w+)` \| ([^|]*?) ?\|", PAGE, re.MULTILINE))
+    assert listed == named
+
+
+def test_every_exit_code_is_on_the_page() -> None:
+    codes = {
+        error.exit_code
+        for error in vars(errors).values()
+        if isinstance(error, type) and issubclass(error, errors.FlybackError)
+    }
+    listed = {int(code) for code in re.findall(r"^\| (\d) \|", PAGE, re.MULTILINE)}
+    assert listed == codes | {0}
