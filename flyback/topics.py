@@ -15,7 +15,7 @@ from flyback.errors import BrokerError, TopicMismatch
 from flyback.settings import Settings
 from flyback.streams.topology import Kind, Topology
 
-_SECONDS = 15.0
+_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 
 

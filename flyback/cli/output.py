@@ -59,7 +59,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
     for row in listed:
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    stdout().print(table)
+    console = stdout()
+    with console.capture() as rendered:
+        console.print(table)
+    for line in rendered.get().splitlines():
+        typer.echo(line.rstrip())
 
 
 def program() -> str:

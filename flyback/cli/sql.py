@@ -27,7 +27,7 @@ def sql(
     """Run SQL over the lake with DuckDB and print the result.
 
     The views: predictions, corrections, grades, examples, graded_examples, coaching, failure_rates,
-    failure_rates_exact, dead_letters, examples_resolved, episodes, disputes.
+    failure_rates_exact, dead_letters, reviews, examples_resolved, episodes, disputes.
     """
     if as_json and as_csv:
         raise ConfigurationError("--json and --csv exclude each other: give one")
@@ -36,15 +36,17 @@ def sql(
     from flyback.sinks.lake import lake as open_lake
 
     moment = None if as_of is None else _moment(as_of)
-    connection = open_lake(settings.load(lake=lake).lake, as_of=moment)
     import duckdb
 
-    try:
-        found = connection.sql(statement)
-        columns = [] if found is None else list(found.columns)
-        rows = [] if found is None else found.fetchall()
-    except duckdb.Error as error:
-        raise LakeError(f"DuckDB cannot run this query: {error}") from error
+    with open_lake(settings.load(lake=lake).lake, as_of=moment) as connection:
+        try:
+            # only the lake's views are tables here, never a variable of this function
+            connection.execute("set python_enable_replacements = false")
+            found = connection.execute(statement)
+            columns = [column[0] for column in found.description or ()]
+            rows = found.fetchall() if columns else []
+        except duckdb.Error as error:
+            raise LakeError(f"DuckDB cannot run this query: {error}") from error
     if as_json:
         output.print_json([dict(zip(columns, row, strict=True)) for row in rows])
     elif as_csv:
