@@ -169,7 +169,7 @@ def _read(path: str, table: str, newest: DeltaTable, wanted: int | None) -> Pinn
             newest.load_as_version(wanted)
         found = Pinned(
             version=newest.version(),
-            files=newest.file_uris(),
+            files=[f"{where}/{uri.rsplit('/', 1)[1]}" for uri in newest.file_uris()],  # those are percent-encoded
             columns={field.name: duckdb_type(field.type) for field in pa.schema(newest.schema().to_arrow())},
         )
     if wanted is not None and not is_remote(path) and any(not Path(file).exists() for file in found.files):

@@ -21,6 +21,7 @@ from deltalake import (
     WriterProperties,
     write_deltalake,
 )
+from deltalake.exceptions import CommitFailedError
 
 from flyback.errors import LakeError, RefusedToStart, WorkerFenced
 from flyback.sinks.columns import table_schema
@@ -167,26 +168,37 @@ class TableWriter:
         """
         handle = self._current()
         with lake_errors(self._path):
-            stored = {place: handle.transaction_version(app_id(place)) for place in after}
-            if stored == dict(after):
-                return  # an earlier attempt whose outcome we did not learn
-            if stored != {place: before.get(place) for place in after}:
-                raise WorkerFenced(
-                    f"{self._path}: another sink wrote here (found offsets {stored}); one sink for a lake is enough"
+            if self._is_done(handle, before, after):
+                return
+            try:
+                # Another sink's commit from here on is a conflict, since both name the same app id: Delta refuses ours.
+                write_deltalake(
+                    handle,
+                    rows,
+                    mode="append",
+                    schema_mode="merge",
+                    writer_properties=writer_properties(self.table, rows.num_rows),
+                    commit_properties=CommitProperties(
+                        app_transactions=[Transaction(app_id(place), offset) for place, offset in after.items()],
+                        max_commit_retries=100,
+                    ),
                 )
-            # A commit by another sink from here on is a conflict: Delta refuses ours, since both name the same app id.
-            write_deltalake(
-                handle,
-                rows,
-                mode="append",
-                schema_mode="merge",
-                writer_properties=writer_properties(self.table, rows.num_rows),
-                commit_properties=CommitProperties(
-                    app_transactions=[Transaction(app_id(place), offset) for place, offset in after.items()],
-                    max_commit_retries=100,
-                ),
-            )
+            except CommitFailedError:
+                handle.update_incremental()
+                if not self._is_done(handle, before, after):
+                    raise
         self._commits += 1
+
+    def _is_done(self, handle: DeltaTable, before: Mapping[Place, int], after: Mapping[Place, int]) -> bool:
+        """Whether an earlier attempt, whose outcome we did not learn, had worked. Raises WorkerFenced."""
+        stored = {place: handle.transaction_version(app_id(place)) for place in after}
+        if stored == dict(after):
+            return True
+        if stored != {place: before.get(place) for place in after}:
+            raise WorkerFenced(
+                f"{self._path}: another sink moved the offsets to {stored} meanwhile; one sink for a lake is enough"
+            )
+        return False
 
     def _current(self) -> DeltaTable:
         """A handle that knows the newest version; the table is made where there is none."""

@@ -1,0 +1,145 @@
+"""Opening a lake: pinned versions, the past, and errors that say what to do."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from flyback.errors import LakeError
+from flyback.sinks.lake import AsOf, lake
+from flyback.sinks.maintenance import compact, vacuum
+from tests.sinks.events import correction, prediction
+from tests.sinks.lakes import BY_NAME, HandMade
+
+COUNT = "SELECT count(*) FROM predictions"
+
+
+def count(path: str, as_of: AsOf) -> int:
+    with lake(path, as_of=as_of) as connection:
+        ((found,),) = connection.sql(COUNT).fetchall()
+        return int(found)
+
+
+def now() -> datetime:
+    """A moment that no commit shares: Delta's times have milliseconds."""
+    moment = datetime.now(UTC)
+    while datetime.now(UTC) - moment < timedelta(milliseconds=2):
+        time.sleep(0.001)
+    return moment
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> HandMade:
+    return HandMade(tmp_path / "it's a lake")
+
+
+def test_views_stay_where_they_were_until_refresh(made: HandMade) -> None:
+    made.add("predictions", prediction("t1"))
+    with lake(made.path) as connection:
+        made.add("predictions", prediction("t2"))
+        made.add("corrections", correction("t1"))
+        assert connection.sql(COUNT).fetchall() == [(1,)]
+        assert connection.versions["corrections"] is None
+        connection.refresh()
+        assert connection.sql(COUNT).fetchall() == [(2,)]
+        assert connection.sql("SELECT count(*) FROM corrections").fetchall() == [(1,)]
+        assert (connection.versions["predictions"], connection.versions["corrections"]) == (2, 1)
+
+
+def test_as_of_a_moment_shows_what_was_committed_then(made: HandMade) -> None:
+    before = now()
+    made.add("predictions", prediction("t1"))
+    between = now()
+    made.add("predictions", prediction("t2"))
+    assert count(made.path, before) == 0
+    assert count(made.path, between) == 1
+    assert count(made.path, between.astimezone().replace(microsecond=0) + timedelta(days=1)) == 2
+    with lake(made.path, as_of=between) as connection:
+        made.add("predictions", prediction("t3"))
+        connection.refresh()
+        assert connection.sql(COUNT).fetchall() == [(1,)]
+
+
+def test_as_of_a_moment_long_ago_reads_past_one_page_of_history(made: HandMade) -> None:
+    made.add("predictions", prediction("t"))
+    then = now()
+    for i in range(70):
+        made.add("predictions", prediction(f"t{i}"))
+    assert count(made.path, then) == 1
+    assert count(made.path, None) == 71
+
+
+def test_as_of_versions_fixes_the_tables_that_it_names(made: HandMade) -> None:
+    made.add("predictions", prediction("t1"))
+    made.add("predictions", prediction("t2"))
+    made.add("corrections", correction("t1"))
+    assert [count(made.path, {"predictions": version}) for version in (0, 1, 2)] == [0, 1, 2]
+    with lake(made.path, as_of={"predictions": 1}) as connection:
+        assert connection.sql("SELECT count(*) FROM corrections").fetchall() == [(1,)]
+
+
+def test_compaction_changes_no_answer_and_vacuum_makes_old_versions_an_error(made: HandMade) -> None:
+    for i in range(3):
+        made.add("predictions", prediction(f"t{i}"))
+    with lake(made.path) as pinned:
+        assert compact(made.path, BY_NAME["predictions"]).merged == 3
+        assert pinned.sql(COUNT).fetchall() == [(3,)]
+    assert count(made.path, None) == 3
+    assert vacuum(made.path, BY_NAME["predictions"], timedelta(days=1)).deleted == 0
+    assert count(made.path, {"predictions": 2}) == 2
+    assert vacuum(made.path, BY_NAME["predictions"], timedelta(0), keep_versions=[1]).deleted == 2
+    assert count(made.path, {"predictions": 1}) == 1
+    with pytest.raises(LakeError, match="version 2 were vacuumed"):
+        count(made.path, {"predictions": 2})
+    assert count(made.path, None) == 3
+
+
+@pytest.mark.parametrize(
+    ("as_of", "message"),
+    [
+        ({"predictionz": 1}, "as_of names .*predictionz.*the lake's tables are"),
+        ({"predictions": 7}, "no version 7, there are 0 to 1"),
+        ({"predictions": -1}, "no version -1"),
+        ({"grades": 0}, "no version 0, there is no such table yet"),
+        (datetime(2026, 1, 1), "as_of needs a time zone"),
+    ],
+)
+def test_an_impossible_as_of_is_refused(made: HandMade, as_of: AsOf, message: str) -> None:
+    made.add("predictions", prediction("t1"))
+    with pytest.raises(LakeError, match=message):
+        lake(made.path, as_of=as_of)
+
+
+def test_a_missing_folder_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(LakeError, match=r"no lake at .*nothing.*FLYBACK_LAKE"):
+        lake(tmp_path / "nothing")
+
+
+def test_a_broken_table_is_a_lake_error_that_names_it(made: HandMade) -> None:
+    made.add("predictions", prediction("t1"))
+    log = Path(made.path) / "predictions" / "_delta_log"
+    (log / "00000000000000000001.json").write_text("{broken", encoding="utf-8")
+    with pytest.raises(LakeError, match="predictions"):
+        lake(made.path)
+
+
+def test_the_lake_of_the_settings_is_the_default(made: HandMade, monkeypatch: pytest.MonkeyPatch) -> None:
+    made.add("predictions", prediction("t1"))
+    monkeypatch.setenv("FLYBACK_LAKE", made.path)
+    with lake() as connection:
+        assert connection.sql(COUNT).fetchall() == [(1,)]
+
+
+def test_it_is_a_duckdb_connection(made: HandMade) -> None:
+    made.add("predictions", prediction("t1"))
+    with lake(made.path) as connection:
+        mine = connection.sql("SELECT task_id FROM predictions")
+        assert connection.sql("SELECT count(*) FROM mine").fetchall() == [(1,)]  # found by its Python name
+        assert connection.execute("SELECT 1").fetchall() == [(1,)]
+        assert connection.cursor().execute(COUNT).fetchall() == [(1,)]
+        assert connection.sql("SELECT current_setting('TimeZone')").fetchall() == [("UTC",)]
+        assert connection.sql("FROM predictions").to_arrow_table().num_rows == 1
+        assert mine.columns == ["task_id"]
