@@ -18,7 +18,7 @@ MESSAGE = PREFIX + "exception.message"
 SHA256 = PREFIX + "value.sha256"
 SIZE = PREFIX + "value.size"
 
-Headers = list[tuple[str, bytes]]
+Headers = list[tuple[str, bytes | None]]
 
 
 def letter(
@@ -44,5 +44,5 @@ def letter(
     if value is not None and len(value) > max_bytes:
         facts |= {SHA256: hashlib.sha256(value).hexdigest(), SIZE: str(len(value))}
         value = None
-    kept = [(name, content or b"") for name, content in headers or () if not name.startswith(PREFIX)]
-    return value, kept + [(name, text.encode()) for name, text in facts.items()]
+    kept = [(name, content) for name, content in headers or () if not name.startswith(PREFIX)]
+    return value, [*kept, *((name, text.encode()) for name, text in facts.items())]

@@ -1,0 +1,300 @@
+"""The worker's state: what is packed comes back, keys sort, and a folder belongs to one worker."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flyback.errors import BrokenState, RefusedToStart
+from flyback.schemas.codec import Schema
+from flyback.streams import state
+from flyback.streams.rates import Cell, Correcting, Counts, Grading, Review
+from flyback.streams.state import Entry, Meta, Origin, StateFolder
+
+LONG = st.integers(-(2**63), 2**63 - 1)
+TEXT = st.text(max_size=20)
+PROBABILITY = st.none() | st.floats(1e-4, 1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[StateFolder]:
+    found = StateFolder(tmp_path)
+    yield found
+    found.close()
+
+
+@given(st.builds(Entry, LONG, LONG, st.binary(min_size=16, max_size=16), st.binary(max_size=80), st.binary()))
+def test_an_entry_comes_back_as_it_was(entry: Entry) -> None:
+    assert Entry.unpack(entry.pack()) == entry
+
+
+@given(st.builds(Counts, *[LONG] * 8))
+def test_counts_come_back_as_they_were(counts: Counts) -> None:
+    assert state.unpack_counts(state.pack_counts(counts)) == counts
+
+
+@given(
+    st.none() | st.builds(Correcting, LONG, LONG, TEXT, st.booleans(), PROBABILITY),
+    st.none() | st.builds(Grading, TEXT, st.booleans(), PROBABILITY),
+)
+def test_a_review_comes_back_as_it_was(correction: Correcting | None, grade: Grading | None) -> None:
+    review = Review(correction, grade)
+    found = state.unpack_review(state.pack_review(review))
+    assert found == review
+    assert found.counts() == review.counts()
+
+
+def test_where_nothing_is_kept_there_is_no_review() -> None:
+    assert state.unpack_review(None) == Review()
+
+
+@given(
+    st.builds(Origin, TEXT, st.dictionaries(TEXT, TEXT, max_size=3), LONG, LONG, TEXT),
+    st.integers(1, 1000),
+    st.dictionaries(TEXT, LONG, max_size=3),
+    st.dictionaries(TEXT, LONG, max_size=3),
+)
+def test_meta_comes_back_as_it_was(
+    origin: Origin, partitions: int, applied: dict[str, int], watermarks: dict[str, int]
+) -> None:
+    meta = Meta(origin, partitions, applied, watermarks)
+    assert Meta.unpack(meta.pack()) == meta
+
+
+@given(LONG)
+def test_a_time_comes_back_as_it_was(milliseconds: int) -> None:
+    assert state.unpack_time(state.pack_time(milliseconds)) == milliseconds
+
+
+@given(LONG, LONG, st.binary(max_size=4), st.binary(max_size=4))
+def test_expiry_sorts_by_time_and_then_by_key(one: int, other: int, key: bytes, other_key: bytes) -> None:
+    assert (state.expiry_key(one, key) < state.expiry_key(other, other_key)) == ((one, key) < (other, other_key))
+
+
+def test_times_before_1970_sort_first() -> None:
+    assert state.expiry_key(-1, b"z") < state.expiry_key(0, b"") < state.expiry_key(1, b"")
+
+
+@given(TEXT, TEXT, TEXT, TEXT)
+def test_an_episode_s_key_tells_task_and_prediction_apart(task: str, p: str, other: str, q: str) -> None:
+    assert (state.episode_of(task, p) == state.episode_of(other, q)) == ((task, p) == (other, q))
+
+
+def test_ids_that_only_look_alike_when_joined_have_different_keys() -> None:
+    assert state.episode_of("ab", "c") != state.episode_of("a", "bc")
+
+
+def test_a_feedback_s_key_tells_what_it_is() -> None:
+    episode = state.episode_of("t", "p")
+    keys = {record: state.feedback_key(episode, record, "x") for record in ("Correction", "Grade")}
+    assert len(set(keys.values())) == 2
+    assert {state.feedback_record(key) for key in keys.values()} == set(keys)
+    assert all(key.startswith(state.FEEDBACK + episode) for key in keys.values())
+
+
+def test_cells_have_different_keys() -> None:
+    cells = [Cell(0, "MODEL", "a", "b", "c"), Cell(0, "MODEL", 'a","b', "", "c"), Cell(0, "MODEL", "a", "", "bc")]
+    assert len({state.cell_key(cell) for cell in cells}) == 3
+
+
+def test_a_scan_gives_one_prefix_in_key_order_from_its_start(folder: StateFolder) -> None:
+    store = folder.store(0)
+    names = [b"a\xff", b"b", b"b\x00", b"b\x01", b"b\xff\xff", b"c"]
+    store.write({name: name for name in reversed(names)})
+    assert [key for key, _ in store.scan(b"b")] == names[1:5]
+    assert [key for key, _ in store.scan(b"b", start=b"b\x01")] == names[3:5]
+    assert [key for key, _ in store.scan(b"b", start=b"a")] == names[1:5]
+    assert list(store.scan(b"d")) == []
+
+
+def test_times_on_both_sides_of_1970_are_scanned_in_order(folder: StateFolder) -> None:
+    times = [-(2**63), -1, 0, 1, 2**63 - 1]
+    store = folder.store(0)
+    store.write({state.expiry_key(time, b"k"): state.pack_time(time) for time in times})
+    assert [state.unpack_time(value) for _, value in store.scan(state.EXPIRY)] == times
+
+
+def test_many_keys_are_looked_up_in_their_order(folder: StateFolder) -> None:
+    store = folder.store(0)
+    store.write({b"a": b"1", b"b": b"", b"c": b"3"})
+    assert store.get([b"c", b"x", b"b", b"a", b"c"]) == [b"3", None, b"", b"1", b"3"]
+    assert store.get([]) == []
+
+
+def test_none_deletes(folder: StateFolder) -> None:
+    store = folder.store(0)
+    store.write({b"a": b"1", b"b": b"2"})
+    store.write({b"a": None, b"never": None, b"b": b"3"})
+    assert list(store.scan(b"")) == [(b"b", b"3")]
+
+
+def test_a_new_store_has_no_meta(folder: StateFolder) -> None:
+    assert folder.store(0).meta() is None
+    meta = Meta(Origin("c", {"t": "i"}, 5), 4, {"t": 7}, {"t": 8})
+    folder.store(0).write({state.META: meta.pack()})
+    assert folder.store(0).meta() == meta
+
+
+def test_state_and_worker_id_outlive_the_worker(tmp_path: Path) -> None:
+    first = StateFolder(tmp_path)
+    first.store(3).write({b"a": b"1"})
+    first.close()
+    second = StateFolder(tmp_path)
+    assert second.worker_id == first.worker_id
+    assert second.store(3).get([b"a"]) == [b"1"]
+    second.close()
+
+
+def test_two_folders_have_different_worker_ids(tmp_path: Path) -> None:
+    folders = [StateFolder(tmp_path / name) for name in "ab"]
+    assert folders[0].worker_id != folders[1].worker_id
+    for each in folders:
+        each.close()
+
+
+def test_a_worker_id_that_was_never_written_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "worker_id").write_text("\n")
+    folder = StateFolder(tmp_path)
+    assert folder.worker_id.startswith("worker-")
+    folder.close()
+
+
+def _open(path: Path, answer: Any) -> None:
+    try:
+        StateFolder(path)
+    except RefusedToStart as error:
+        answer.send(str(error))
+    else:
+        answer.send("opened")
+
+
+def test_a_second_process_is_refused_and_told_what_to_do(folder: StateFolder) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    other = multiprocessing.get_context("spawn").Process(target=_open, args=(folder.path, theirs))
+    other.start()
+    other.join(60)
+    said = ours.recv()
+    assert str(folder.path) in said
+    assert "FLYBACK_STATE_DIR" in said
+
+
+def test_a_killed_worker_holds_no_lock_and_loses_no_write(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from pathlib import Path; from flyback.streams.state import StateFolder;"
+        "StateFolder(Path(sys.argv[1])).store(0).write({b'a': b'1', b'b': b'2'}); os.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path)], timeout=60)
+    assert killed.returncode == -9
+    folder = StateFolder(tmp_path)
+    assert list(folder.store(0).scan(b"")) == [(b"a", b"1"), (b"b", b"2")]
+    folder.close()
+
+
+def files(path: Path, pattern: str) -> list[Path]:
+    found = list(path.glob(pattern))
+    assert found
+    return found
+
+
+def _cut(path: Path, pattern: str) -> None:
+    for file in files(path, pattern):
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def _remove(path: Path, pattern: str) -> None:
+    for file in files(path, pattern):
+        file.unlink()
+
+
+@pytest.mark.parametrize("damage", [_cut, _remove])
+@pytest.mark.parametrize("pattern", ["CURRENT", "MANIFEST*", "*.sst"])
+def test_a_damaged_store_is_made_anew(tmp_path: Path, damage: Callable[[Path, str], None], pattern: str) -> None:
+    before = StateFolder(tmp_path)
+    before.store(0).write({b"a": b"1"})
+    before.store(1).write({b"a": b"1"})
+    before.close()
+    again = StateFolder(tmp_path)  # what was only in the write-ahead log is put into a file of its own
+    again.store(0)
+    again.close()
+    damage(tmp_path / "partition-0", pattern)
+    folder = StateFolder(tmp_path)
+    assert list(folder.store(0).scan(b"")) == []
+    assert folder.store(1).get([b"a"]) == [b"1"]
+    folder.store(0).write({b"b": b"2"})
+    assert folder.store(0).get([b"b"]) == [b"2"]
+    folder.close()
+
+
+def test_a_broken_block_is_an_error_and_not_the_end_of_the_keys(tmp_path: Path) -> None:
+    keys = [b"k%05d" % i for i in range(20_000)]
+    before = StateFolder(tmp_path)
+    before.store(0).write({key: os.urandom(100) for key in keys})
+    before.close()
+    again = StateFolder(tmp_path)
+    again.store(0)
+    again.close()
+    largest = max(files(tmp_path / "partition-0", "*.sst"), key=lambda file: file.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 5000] = bytes(5000)
+    largest.write_bytes(content)
+    folder = StateFolder(tmp_path)
+    with pytest.raises(BrokenState, match=r"partition-0: it will be restored"):
+        list(folder.store(0).scan(b"k"))
+    with pytest.raises(BrokenState, match=r"partition-0: it will be restored"):
+        folder.store(0).get(keys)
+    folder.close()
+
+
+def test_a_store_that_cannot_be_opened_says_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "partition-0").write_text("a file in its place")
+    folder = StateFolder(tmp_path)
+    with pytest.raises(BrokenState, match="partition-0"):
+        folder.store(0)
+    folder.close()
+
+
+def test_a_discarded_store_is_empty_and_the_others_stay(folder: StateFolder) -> None:
+    for partition in (0, 1):
+        folder.store(partition).write({b"a": b"1"})
+    assert list(folder.discard(0).scan(b"")) == []
+    assert list(folder.store(0).scan(b"")) == []
+    assert folder.store(1).get([b"a"]) == [b"1"]
+
+
+def test_a_store_that_was_never_opened_can_be_discarded(folder: StateFolder) -> None:
+    assert list(folder.discard(5).scan(b"")) == []
+
+
+def test_a_store_that_cannot_be_deleted_does_not_pass_for_a_new_one(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.store(0).write({b"a": b"1"})
+
+    def refuse(_: Path) -> None:
+        raise PermissionError(13, os.strerror(13))
+
+    # as root no permission is refused, so that the folder's own cannot be used here
+    monkeypatch.setattr("flyback.streams.state.shutil.rmtree", refuse)
+    with pytest.raises(BrokenState, match="partition-0: Permission denied"):
+        folder.discard(0)
+
+
+def test_a_store_is_opened_once(folder: StateFolder) -> None:
+    assert folder.store(0) is folder.store(0)
+
+
+def test_what_another_version_s_schemas_made_is_foreign(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = Origin("c", {}, 1)
+    assert now == Origin("c", {}, 1)
+    monkeypatch.setattr(state, "bundled", lambda record: Schema(f'{{"name": "{record}", "doc": "as it was"}}'))
+    assert Origin("c", {}, 1) != now
