@@ -34,7 +34,7 @@ def avsc(stem: str) -> dict[str, Any]:
 
 
 def read(bootstrap: str, prefix: str, kind: str, count: int, partitions: int = 4) -> list[Found]:
-    """The first `count` messages of `predictions`, `corrections` or `grades`; fails where they do not come."""
+    """All `count` messages of `predictions`, `corrections` or `grades`; fails where there are fewer or more."""
     topic, schema = f"{prefix}{kind}.v1", fastavro.parse_schema(avsc(AVSC[kind]))
     consumer = Consumer(
         {"bootstrap.servers": bootstrap, "group.id": f"{prefix}reading", "auto.offset.reset": "earliest"}
@@ -58,6 +58,8 @@ def read(bootstrap: str, prefix: str, kind: str, count: int, partitions: int = 4
                 headers = [(str(pair[0]), bytes(pair[1])) for pair in message.headers() or []]  # type: ignore[arg-type]
                 schema_id = int.from_bytes(value[1:5], "big")
                 found.append(Found(event, schema_id, key, partition, message.timestamp(), headers))
+        ends = [consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10) for p in range(partitions)]
+        assert sum(end[1] for end in ends if end) == count, f"{topic} holds more than {count} messages"
     finally:
         consumer.close()
     return found

@@ -15,6 +15,7 @@ from confluent_kafka import TIMESTAMP_CREATE_TIME
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from flyback import Client, chat, human, model, topics
+from flyback.local.kafka import KafkaBroker
 from flyback.settings import Settings, load
 from flyback.streams.topology import partition_for
 from tests.sdk.conftest import MakeClient
@@ -218,6 +219,26 @@ def test_events_are_delivered_without_a_flush(settings: Settings) -> None:
         eventually(lambda: client.stats().sent == 1, "the event is acknowledged")
     finally:
         client.close()
+
+
+def test_events_of_an_outage_arrive_once_when_the_broker_is_back(kafka_broker: KafkaBroker) -> None:
+    settings = load(bootstrap_servers=kafka_broker.bootstrap, partitions=4)
+    topics.create(settings)
+    with Client(settings) as client:
+
+        def send(tasks: range) -> None:
+            for i in tasks:
+                client.predict(task_id=f"t-{i}", actor=model("m"), input="in", output="out")
+
+        send(range(50))
+        kafka_broker.kill()
+        send(range(50, 100))
+        kafka_broker.start()
+        send(range(100, 150))
+        assert client.flush(60) == 0
+        assert (client.stats().sent, client.stats().failed) == (150, 0)
+    found = read(kafka_broker.bootstrap, settings.topic_prefix, "predictions", 150)
+    assert {f.event["task_id"] for f in found} == {f"t-{i}" for i in range(150)}
 
 
 def test_a_topic_that_does_not_exist_is_reported_with_what_to_do(
