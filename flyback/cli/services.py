@@ -145,7 +145,7 @@ def compact(lake: Lake = None, as_json: AsJson = False) -> None:
     from flyback.sinks import maintenance
     from flyback.sinks.tables import TABLES
 
-    where = settings.load(lake=lake).lake
+    where = _existing(settings.load(lake=lake)).lake
     done = [maintenance.compact(where, table) for table in TABLES]
     if as_json:
         output.print_json({item.table: {"merged": item.merged, "written": item.written} for item in done})
@@ -155,6 +155,16 @@ def compact(lake: Lake = None, as_json: AsJson = False) -> None:
         )
 
 
+def _existing(settings: Settings) -> Settings:
+    """The settings, if their lake is there: a mistyped folder must not look like a tidy lake."""
+    from flyback.errors import LakeError
+    from flyback.sinks.storage import is_remote
+
+    if not is_remote(settings.lake) and not Path(settings.lake).is_dir():
+        raise LakeError(f"no lake at {settings.lake}: give --lake, or set FLYBACK_LAKE to where it is")
+    return settings
+
+
 @sink_app.command(epilog="Example:  flyback sink vacuum")
 def vacuum(lake: Lake = None, as_json: AsJson = False) -> None:
     """Delete files that no version younger than FLYBACK_VACUUM_RETENTION needs; older ones are then unreadable."""
@@ -162,7 +172,7 @@ def vacuum(lake: Lake = None, as_json: AsJson = False) -> None:
     from flyback.sinks import maintenance
     from flyback.sinks.tables import TABLES
 
-    loaded = settings.load(lake=lake)
+    loaded = _existing(settings.load(lake=lake))
     done = [maintenance.vacuum(loaded.lake, table, loaded.vacuum_retention) for table in TABLES]
     if as_json:
         output.print_json({item.table: {"deleted": item.deleted} for item in done})
