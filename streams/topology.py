@@ -47,7 +47,7 @@ RAW = (
 DERIVED = (
     Topic("examples.v1", Kind.DERIVED, "Example", "task_id", "engine", ("sink",)),
     Topic("graded-examples.v1", Kind.DERIVED, "GradedExample", "task_id", "engine", ("sink",)),
-    Topic("coaching.v1", Kind.DERIVED, "Coaching", "task_id", "engine", ("sink", "app")),
+    Topic("coaching.v1", Kind.DERIVED, "Coaching", "task_id", "engine", ("sink",)),
 )
 FAILURE_RATES = Topic(
     "failure-rates.v1",
