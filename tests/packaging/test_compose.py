@@ -17,15 +17,12 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from typer.core import TyperGroup
-from typer.main import get_command
-from typer.testing import CliRunner
 
 import flyback
 from flyback import settings
-from flyback.cli.app import app
 from flyback.local.kafka import KAFKA_VERSION
 from flyback.local.registry import APICURIO_VERSION, CONFLUENT_API
+from tests.packaging.command_line import refusal
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -42,20 +39,6 @@ SECRETS = {
     for field in settings.Settings.model_fields.values()
     if "SecretStr" in str(field.annotation)
 }
-
-
-def refusal(arguments: list[str]) -> str:
-    """Why the command line does not take these arguments; empty where it does. Nothing is run."""
-    # --help takes effect once everything else was parsed.
-    done = CliRunner().invoke(app, [*arguments, "--help"])
-    if done.exit_code:
-        return done.output
-    command: Any = get_command(app)
-    for argument in arguments:
-        if isinstance(command, TyperGroup):
-            command = command.commands[argument]
-    needs_more = isinstance(command, TyperGroup) and not command.invoke_without_command
-    return f"{arguments} needs one more word" if needs_more else ""
 
 
 def test_it_follows_the_compose_specification() -> None:
