@@ -14,6 +14,7 @@ from datetime import timedelta
 from flyback.errors import LakeError
 from flyback.logs import get_logger
 from flyback.settings import Settings
+from flyback.sinks.lock import exclusive
 from flyback.sinks.storage import lake_errors, open_table, table_path
 from flyback.sinks.tables import TABLES, Table, writer_properties
 
@@ -33,18 +34,20 @@ class Maintained:
 
 def compact(lake: str, table: Table) -> Maintained:
     """Merge small files. Raises LakeError, also where another process compacts at the same time."""
-    handle = open_table(lake, table.name)
-    if handle is None:
+    if open_table(lake, table.name) is None:
         return Maintained(table.name)
-    with lake_errors(table_path(lake, table.name)):
+    with exclusive(lake, table), lake_errors(table_path(lake, table.name)):
+        handle = open_table(lake, table.name)  # anew: the files to merge must be those of now
+        assert handle is not None
         done = handle.optimize.compact(writer_properties=writer_properties(table, _ROWS))
     return Maintained(table.name, merged=done["numFilesRemoved"], written=done["numFilesAdded"])
 
 
 def vacuum(lake: str, table: Table, retention: timedelta, keep_versions: Collection[int] = ()) -> Maintained:
-    """Delete files that no version younger than `retention`, and none of `keep_versions`, needs.
+    """Delete files that no version younger than `retention` (whole hours), and none of `keep_versions`, needs.
 
-    Older versions can then not be read any more. Raises LakeError.
+    Older versions can then not be read any more. With less than an hour, files that a sink is about to commit would
+    be deleted too: only for a lake that nobody writes. Raises LakeError.
     """
     handle = open_table(lake, table.name)
     if handle is None:
@@ -61,10 +64,11 @@ def vacuum(lake: str, table: Table, retention: timedelta, keep_versions: Collect
 
 def maintain(settings: Settings) -> list[Maintained]:
     """Compact and vacuum every table once. Raises LakeError."""
+    retention = max(settings.vacuum_retention, timedelta(hours=1))
     done = []
     for table in TABLES:
         merged = compact(settings.lake, table)
-        deleted = vacuum(settings.lake, table, settings.vacuum_retention)
+        deleted = vacuum(settings.lake, table, retention)
         done.append(Maintained(table.name, merged.merged, merged.written, deleted.deleted))
     return done
 

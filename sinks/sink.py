@@ -39,6 +39,7 @@ from flyback.sinks.decode import Decoder, Rejected
 from flyback.sinks.maintenance import Maintenance
 from flyback.sinks.message import Message, Place
 from flyback.sinks.reader import Reader, describe
+from flyback.sinks.storage import prepare
 from flyback.sinks.tables import TABLES, Source, Table, TableWriter
 from flyback.streams.topology import Topology
 
@@ -122,6 +123,7 @@ class Sink:
 
     def _open(self) -> Reader:
         settings, topology = self._settings, self._topology
+        self._patiently("lake", lambda: prepare(settings.lake))
         self._sources = self._patiently("broker", lambda: describe(settings, self._tables))
         for table in TABLES:
             sources = {topic: self._sources[topic] for topic in table.topics(topology)}

@@ -23,6 +23,13 @@ def table_path(lake: str, table: str) -> str:
     return f"{lake.rstrip('/')}/{table}" if is_remote(lake) else str(Path(lake).absolute() / table)
 
 
+def prepare(lake: str) -> None:
+    """Make the folder, so that the lake can be opened before its first row. Raises LakeError."""
+    if not is_remote(lake):
+        with lake_errors(lake):
+            Path(lake).mkdir(parents=True, exist_ok=True)
+
+
 def options() -> dict[str, str]:
     """What deltalake does not read from the environment by itself: leave to use http, where the endpoint says so."""
     plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")

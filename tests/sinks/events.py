@@ -8,6 +8,7 @@ from flyback.schemas import codec
 from flyback.schemas.catalog import BundledCatalog
 from flyback.schemas.codec import Record
 from flyback.sinks.message import Message
+from flyback.streams.join import Arrived, derive
 from flyback.streams.topology import partition_for
 
 CATALOG = BundledCatalog()
@@ -79,3 +80,10 @@ def message(record: str, event: Record, offset: int = 0, partitions: int = 4, **
     return Message(
         record.lower(), partition_for(key, partitions), offset, 1_760_000_000_000, key, value_of(record, event), []
     )._replace(**changed)
+
+
+def derived(given: Record, feedback: Record) -> Record:
+    """What the engine derives from the pair, as it is read from its topic."""
+    kind = "Grade" if "grade_id" in feedback else "Correction"
+    found = derive(Arrived("Prediction", given, "predictions", 0, 0, 1), Arrived(kind, feedback, "feedback", 0, 0, 2))
+    return codec.decode(found.record, value_of(found.record, found.event), codec.bundled(found.record))

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from flyback.schemas.catalog import Catalog
 from flyback.schemas.codec import Record
 from flyback.settings import Settings
 from flyback.sinks.sink import Sink
@@ -30,9 +31,12 @@ def eventually(condition: Callable[[], bool], what: str, seconds: float = DEADLI
         time.sleep(0.05)
 
 
-def create_topics(settings: Settings, topology: Topology) -> None:
+def create_topics(settings: Settings, topology: Topology, names: Sequence[str] = ()) -> None:
     admin = AdminClient(settings.kafka())
-    new = [NewTopic(name, topology.partitions(name), 1, config=dict(topology.config(name))) for name in topology.names]
+    new = [
+        NewTopic(name, topology.partitions(name), 1, config=dict(topology.config(name)))
+        for name in names or topology.names
+    ]
     for created in admin.create_topics(new).values():
         created.result(timeout=30)
 
@@ -46,7 +50,8 @@ class Written:
     counts: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._producer = Producer(self.settings.kafka(**{"partitioner": "murmur2_random", "linger.ms": 5}))
+        config = {"partitioner": "murmur2_random", "linger.ms": 5, "message.max.bytes": 2_000_000}
+        self._producer = Producer(self.settings.kafka(**config))
 
     def events(self, record: str, events: Sequence[Record]) -> None:
         topic = self.topology.topic_of(record)
@@ -76,10 +81,20 @@ def all_landed(settings: Settings, written: Written) -> bool:
     )
 
 
+def end_offset(settings: Settings, topic: str, partition: int) -> int:
+    consumer = Consumer(settings.kafka(**{"group.id": "ends", "isolation.level": "read_committed"}))
+    try:
+        found = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)
+        assert found is not None
+        return found[1]
+    finally:
+        consumer.close()
+
+
 @contextmanager
-def running(settings: Settings, topology: Topology) -> Iterator[Sink]:
+def running(settings: Settings, topology: Topology, catalog: Catalog = CATALOG) -> Iterator[Sink]:
     """A sink in a thread; its error, if any, is raised at the end."""
-    sink = Sink(settings, topology, CATALOG)
+    sink = Sink(settings, topology, catalog)
     errors: list[BaseException] = []
 
     def run() -> None:

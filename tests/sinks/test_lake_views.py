@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from flyback.schemas import codec
 from flyback.schemas.codec import Record
 from flyback.sinks.dead_letters import rows as dead_letter_rows
 from flyback.sinks.lake import VIEWS, Lake, lake
@@ -17,8 +16,8 @@ from flyback.sinks.message import Message
 from flyback.sinks.sink import with_provenance
 from flyback.sinks.tables import TABLES
 from flyback.streams import dlq
-from flyback.streams.join import DERIVE_VERSION, Arrived, derive
-from tests.sinks.events import HUMAN, MINUTE, MODEL, correction, grade, prediction, text, value_of
+from flyback.streams.join import DERIVE_VERSION
+from tests.sinks.events import HUMAN, MINUTE, MODEL, correction, derived, grade, prediction, text
 from tests.sinks.lakes import TOPOLOGY, HandMade
 
 BOB = {"kind": "HUMAN", "name": "bob", "version": ""}
@@ -27,13 +26,6 @@ BOB = {"kind": "HUMAN", "name": "bob", "version": ""}
 @pytest.fixture
 def made(tmp_path: Path) -> HandMade:
     return HandMade(tmp_path / "lake")
-
-
-def derived(given: Record, feedback: Record) -> Record:
-    """What the engine derives from the pair."""
-    kind = "Grade" if "grade_id" in feedback else "Correction"
-    found = derive(Arrived("Prediction", given, "predictions", 0, 0, 1), Arrived(kind, feedback, "feedback", 0, 0, 2))
-    return codec.decode(found.record, value_of(found.record, found.event), codec.bundled(found.record))
 
 
 def dicts(connection: Lake, query: str) -> list[dict[str, Any]]:

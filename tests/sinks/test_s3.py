@@ -9,7 +9,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from flyback import lake
-from flyback.errors import WorkerFenced
+from flyback.errors import LakeError, WorkerFenced
+from flyback.sinks.lock import exclusive
 from flyback.sinks.maintenance import compact
 from flyback.sinks.tables import TABLES, TableWriter, landed
 from tests.sinks.events import prediction
@@ -48,6 +49,8 @@ def test_a_lake_on_s3_is_written_fenced_compacted_and_queried(bucket: str) -> No
     first.commit(rows_of(PREDICTIONS, [prediction("t3")], offset=3), {(topic, 0): 3}, {(topic, 0): 4})
     with pytest.raises(WorkerFenced):
         second.commit(rows_of(PREDICTIONS, [prediction("tx")], offset=3), {(topic, 0): 3}, {(topic, 0): 5})
+    with exclusive(bucket, PREDICTIONS), pytest.raises(LakeError, match="another process compacts"):
+        compact(bucket, PREDICTIONS)
     assert compact(bucket, PREDICTIONS).merged == 4
     assert landed(bucket) == {(topic, 0): 4}
     with lake(bucket) as connection:

@@ -1,0 +1,86 @@
+"""Compaction and vacuum beside each other and beside a writer."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+
+from flyback.errors import LakeError
+from flyback.settings import load
+from flyback.sinks.lock import exclusive
+from flyback.sinks.maintenance import Maintained, compact, maintain, vacuum
+from flyback.sinks.tables import TABLES, landed
+from tests.sinks.events import prediction
+from tests.sinks.lakes import BY_NAME, TOPOLOGY, HandMade
+
+TABLE = BY_NAME["predictions"]
+(TOPIC,) = TABLE.topics(TOPOLOGY)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> HandMade:
+    return HandMade(tmp_path / "lake")
+
+
+def offsets(made: HandMade) -> list[int]:
+    table = DeltaTable(Path(made.path) / TABLE.name).to_pyarrow_table(columns=["_offset"])
+    return sorted(table["_offset"].to_pylist())
+
+
+def test_a_table_that_is_not_there_needs_nothing(made: HandMade) -> None:
+    assert compact(made.path, TABLE) == Maintained("predictions")
+    assert vacuum(made.path, TABLE, timedelta(0)) == Maintained("predictions")
+
+
+def test_compaction_keeps_rows_offsets_and_how_files_are_written(made: HandMade) -> None:
+    for i in range(5):
+        made.add("predictions", prediction(f"t{i}"))
+    assert compact(made.path, TABLE) == Maintained("predictions", merged=5, written=1)
+    assert compact(made.path, TABLE).merged == 0
+    assert (offsets(made), landed(made.path)) == (list(range(5)), {(TOPIC, 0): 5})
+    made.add("predictions", prediction("t5"))
+    assert offsets(made) == list(range(6))
+
+
+def test_a_second_compaction_at_the_same_time_is_refused(made: HandMade) -> None:
+    made.add("predictions", prediction("t0"))
+    made.add("predictions", prediction("t1"))
+    with exclusive(made.path, TABLE), pytest.raises(LakeError, match="another process compacts this table"):
+        compact(made.path, TABLE)
+    assert compact(made.path, TABLE).merged == 2
+
+
+def test_compactions_at_once_beside_a_writer_double_no_row(made: HandMade) -> None:
+    made.add("predictions", prediction("t"))
+    done = threading.Event()
+
+    def compact_all_the_time() -> None:
+        while not done.is_set():
+            try:
+                compact(made.path, TABLE)
+                vacuum(made.path, TABLE, timedelta(hours=1))
+            except LakeError as error:
+                assert "another process" in str(error)
+
+    threads = [threading.Thread(target=compact_all_the_time) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for i in range(60):
+        made.add("predictions", prediction(f"t{i}"))
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert offsets(made) == list(range(61))
+    assert any(commit["operation"] == "OPTIMIZE" for commit in DeltaTable(Path(made.path) / TABLE.name).history())
+
+
+def test_maintenance_covers_every_table_and_keeps_files_for_an_hour_at_least(made: HandMade) -> None:
+    for i in range(3):
+        made.add("predictions", prediction(f"t{i}"))
+    done = maintain(load(lake=made.path, vacuum_retention="0s"))
+    assert [item.table for item in done] == [table.name for table in TABLES]
+    assert done[0] == Maintained("predictions", merged=3, written=1, deleted=0)
