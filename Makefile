@@ -42,7 +42,8 @@ env-example: $(VENV)/.dev ## write .env.example again, from the settings
 	@$(BIN)/python -m tests.packaging.env_example > .env.example
 
 clean: ## remove what make made; flyback-data stays
-	rm -rf $(VENV) .cache build dist flyback.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .cache build dist flyback.egg-info .mypy_cache .ruff_cache .pytest_cache \
+		.hypothesis .import_linter_cache
 
 # What the demo needs, and no more.
 $(VENV)/.demo: requirements-demo.lock pyproject.toml

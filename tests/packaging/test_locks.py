@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +66,19 @@ def test_every_package_has_hashes_and_no_address(lock: str) -> None:
 def test_the_demo_has_the_same_versions_as_the_tests() -> None:
     everything = locked("requirements.lock")
     assert {name: everything.get(name) for name in locked("requirements-demo.lock")} == locked("requirements-demo.lock")
+
+
+def test_every_package_that_the_code_imports_is_locked() -> None:
+    found = set()
+    for folder in ("flyback", "streams", "schemas", "sinks", "dashboards", "tests"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_bytes())):
+                if isinstance(node, ast.Import):
+                    found |= {name.name.partition(".")[0] for name in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                    found.add(node.module.partition(".")[0])
+    others = found - sys.stdlib_module_names - {"flyback", "tests"}
+    ships = packages_distributions()
+    versions = locked("requirements.lock")
+    unlocked = {name for name in others if not {canonicalize_name(one) for one in ships.get(name, ())} & set(versions)}
+    assert not unlocked, "name the package in pyproject.toml, then type `make lock`"
