@@ -5,6 +5,7 @@ Neither changes a row. The offsets are app transactions, which compaction does n
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Collection
@@ -19,6 +20,9 @@ from flyback.sinks.storage import lake_errors, open_table, table_path
 from flyback.sinks.tables import TABLES, Table, writer_properties
 
 _log = get_logger(__name__)
+SHORTEST_RETENTION = timedelta(hours=1)
+"""Younger files may be of a commit that is still being written."""
+
 _ROWS = 1_000_000  # for the size of bloom filters: about what a compacted file holds
 
 
@@ -46,15 +50,14 @@ def compact(lake: str, table: Table) -> Maintained:
 def vacuum(lake: str, table: Table, retention: timedelta, keep_versions: Collection[int] = ()) -> Maintained:
     """Delete files that no version younger than `retention` (whole hours), and none of `keep_versions`, needs.
 
-    Older versions can then not be read any more. With less than an hour, files that a sink is about to commit would
-    be deleted too: only for a lake that nobody writes. Raises LakeError.
+    Older versions can then not be read any more. The retention is `SHORTEST_RETENTION` at least. Raises LakeError.
     """
     handle = open_table(lake, table.name)
     if handle is None:
         return Maintained(table.name)
     with lake_errors(table_path(lake, table.name)):
         deleted = handle.vacuum(
-            retention_hours=int(retention / timedelta(hours=1)),
+            retention_hours=math.ceil(max(retention, SHORTEST_RETENTION) / timedelta(hours=1)),
             dry_run=False,
             enforce_retention_duration=False,
             keep_versions=sorted(keep_versions) or None,
@@ -64,11 +67,10 @@ def vacuum(lake: str, table: Table, retention: timedelta, keep_versions: Collect
 
 def maintain(settings: Settings) -> list[Maintained]:
     """Compact and vacuum every table once. Raises LakeError."""
-    retention = max(settings.vacuum_retention, timedelta(hours=1))
     done = []
     for table in TABLES:
         merged = compact(settings.lake, table)
-        deleted = vacuum(settings.lake, table, retention)
+        deleted = vacuum(settings.lake, table, settings.vacuum_retention)
         done.append(Maintained(table.name, merged.merged, merged.written, deleted.deleted))
     return done
 
