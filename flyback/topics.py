@@ -57,7 +57,11 @@ def create(settings: Settings) -> list[str]:
         NewTopic(name, topology.partitions(name), settings.replication_factor, config=dict(topology.config(name)))
         for name in missing
     ]
-    made = [name for name, future in (admin.create_topics(wanted) if wanted else {}).items() if _made(name, future)]
+    made = [
+        name
+        for name, future in (admin.create_topics(wanted, request_timeout=_SECONDS) if wanted else {}).items()
+        if _made(name, future)
+    ]
     _wait_until_shown(settings, topology.names)
     return made
 
@@ -160,10 +164,12 @@ def _satisfies(option: str, actual: str, wanted: str) -> bool:
 def _configs(admin: AdminClient, names: list[str]) -> dict[str, dict[str, str | None]]:
     if not names:
         return {}
-    asked = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name) for name in names])
+    asked = admin.describe_configs(
+        [ConfigResource(ResourceType.TOPIC, name) for name in names], request_timeout=_SECONDS
+    )
     try:
         return {
-            resource.name: {option: entry.value for option, entry in future.result(_SECONDS).items()}
+            resource.name: {option: entry.value for option, entry in future.result().items()}
             for resource, future in asked.items()
         }
     except KafkaException as error:
@@ -172,7 +178,7 @@ def _configs(admin: AdminClient, names: list[str]) -> dict[str, dict[str, str | 
 
 def _made(name: str, future: Future[Any]) -> bool:
     try:
-        future.result(_SECONDS)
+        future.result()
     except KafkaException as error:
         if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:  # another process was quicker
             return False

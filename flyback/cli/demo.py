@@ -88,18 +88,21 @@ def _play_live(options: Options) -> None:
     from rich.live import Live
     from rich.text import Text
 
-    from flyback.cli.progress import Steps
     from flyback.demo import summary
     from flyback.demo.run import run_live
 
-    steps = Steps(_STEPS)
-    steps.__enter__()
-    with Live(Text("starting"), console=output.stderr(), auto_refresh=False) as line:
+    with Live(console=output.stderr(), auto_refresh=False) as line:
+
+        def progress(step: str, done: int, total: int) -> None:
+            line.update(Text(f"{_STEPS[step]} {done:,} of {total:,}"), refresh=True)
 
         def show(counts: Counts) -> None:
             line.update(Text(_sentence(counts)), refresh=True)
 
-        lake = run_live(options, steps, show, output.note)
+        lake = run_live(options, progress, show, output.note)
+    if lake is None:
+        output.note("interrupted before it began")
+        return
     output.print_line(f"stopped; the lake is {lake}")
     for command in summary.next_commands(options.program, lake):
         output.print_line(f"  {command}")

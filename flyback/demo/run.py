@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -97,19 +96,22 @@ def run(options: Options, progress: Progress) -> Summary:
         len(events),
         seconds,
         settings.lake,
-        summary.next_commands(options.program, shlex.quote(settings.lake)),
+        summary.next_commands(options.program, settings.lake),
     )
 
 
-def run_live(options: Options, progress: Progress, show: Callable[[Counts], None], say: Callable[[str], None]) -> str:
+def run_live(
+    options: Options, progress: Progress, show: Callable[[Counts], None], say: Callable[[str], None]
+) -> str | None:
     """Play the demo in real time, then stay up; `show` the counts all along, `say` where a process had to be restarted.
 
-    Gives the lake once Ctrl-C or SIGTERM came. Raises FlybackError as `run` does.
+    Gives the lake once Ctrl-C or SIGTERM came, None where that was before there was one. Raises FlybackError as
+    `run` does.
     """
-    texts = _texts(options, progress)
-    span = max(timedelta(minutes=1), LIVE_SPAN * len(texts) / sum(d.texts for d in corpus.DOMAINS.values()))
-    lake = options.lake or ""
+    lake: str | None = None
     try:
+        texts = _texts(options, progress)
+        span = max(timedelta(minutes=1), LIVE_SPAN * len(texts) / sum(d.texts for d in corpus.DOMAINS.values()))
         with _started(options, progress) as (run, stack):
             lake = stack.settings.lake
             stack.wait_ready()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -121,7 +122,7 @@ def count(lake: str, view: str) -> int:
 
 def next_commands(program: str, lake: str) -> tuple[str, ...]:
     """Three questions to ask the lake, as a shell takes them."""
-    where = f"{program} sql --lake {lake}"
+    where = f"{program} sql --lake {shlex.quote(lake)}"
     return (
         f'{where} "select segment, count(*) as reviewed, '
         "round(avg((verdict <> 'CONFIRMED')::int), 3) as failure_rate "
