@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class FlybackError(Exception):
     """Base of all of Flyback's errors; the CLI prints its message without a traceback and exits with `exit_code`."""
 
     exit_code = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # by default pickle calls __init__ with the message alone: a process pool would hang on such an error
+        return _unpickled, (type(self), self.args, vars(self))
+
+
+def _unpickled(kind: type[FlybackError], args: tuple[Any, ...], attributes: dict[str, Any]) -> FlybackError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(attributes)
+    return error
 
 
 class ConfigurationError(FlybackError):
@@ -70,7 +82,7 @@ class BrokenState(FlybackError):
 
 
 class DeadLetterRateExceeded(FlybackError):
-    """Too many dead letters a minute: a broken producer, rather than a broken message. Nothing of the batch was committed."""
+    """Too many dead letters a minute: a broken producer, not a broken message. Nothing of the batch was committed."""
 
     exit_code = 4
 

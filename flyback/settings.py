@@ -19,17 +19,26 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSe
 
 from flyback.errors import ConfigurationError
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_UNITS = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}
 
 
 def _duration(value: object) -> object:
     """`30d`, `12h`, `10m`, `5s`, `100ms`: what a person writes; everything else is left to pydantic."""
-    if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", value.strip())):
-        try:
-            return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
-        except OverflowError:
-            raise ValueError("is longer than time can be counted") from None
-    return value
+    if not isinstance(value, str) or value.startswith(("P", "-P")):  # ISO 8601
+        return value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", value.strip())
+    if match is None:
+        raise ValueError("write a number and its unit (ms, s, m, h or d), such as 30d")
+    try:
+        return float(match[1]) * _UNITS[match[2]]
+    except OverflowError:
+        raise ValueError("is longer than time can be counted") from None
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration), Field(ge=timedelta(0))]
@@ -72,7 +81,7 @@ def _env(name: str, default: Any, doc: str, **rules: Any) -> Any:
 
 
 class Settings(BaseSettings):
-    """All settings with their defaults. `Settings(lake=...)` takes field names, the environment the upper-case names."""
+    """All settings with their defaults. Keywords are field names (`lake=`), the environment has the upper-case names."""
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
 
@@ -246,7 +255,8 @@ class Settings(BaseSettings):
         if self.security_protocol.startswith("SASL"):
             if not self.sasl_username or self.sasl_password is None:
                 raise ConfigurationError(
-                    f"KAFKA_SECURITY_PROTOCOL={self.security_protocol} needs KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
+                    f"KAFKA_SECURITY_PROTOCOL={self.security_protocol} needs KAFKA_SASL_USERNAME and "
+                    "KAFKA_SASL_PASSWORD"
                 )
             config |= {
                 "sasl.mechanism": self.sasl_mechanism,
