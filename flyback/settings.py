@@ -81,7 +81,7 @@ def _env(name: str, default: Any, doc: str, **rules: Any) -> Any:
 
 
 class Settings(BaseSettings):
-    """All settings with their defaults. Keywords are field names (`lake=`), the environment has the upper-case names."""
+    """All settings with their defaults. Keywords are field names (`lake=`), the environment has upper-case names."""
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
 
