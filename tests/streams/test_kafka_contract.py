@@ -1,0 +1,611 @@
+"""What the engine relies on in Kafka and its client, over the double and over a real Kafka: the double cannot lie."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import OFFSET_END, TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Producer as RealProducer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from flyback import settings
+from flyback.errors import TopicMismatch
+from flyback.streams.clients import Clients, Consumer, KafkaClients, Message, Producer
+from tests.streams.kafka_double import MemoryKafka
+from tests.streams.kafka_double_broker import failure
+
+SECONDS = 60.0
+LAPSE = 2_000
+"""Session and poll interval (ms) of members whose session shall end."""
+
+
+class Double:
+    """The double, with what a test does to a cluster beside its clients."""
+
+    def __init__(self) -> None:
+        self.kafka = MemoryKafka()
+        self.clients: Clients = self.kafka
+
+    def create(self, topic: str, partitions: int) -> None:
+        self.kafka.create(topic, partitions)
+
+    def delete(self, topic: str) -> None:
+        self.kafka.delete(topic)
+
+    def append(self, topic: str, *values: bytes, partition: int = 0) -> None:
+        for value in values:
+            self.kafka.append(topic, partition, None, value)
+
+    def delete_records(self, topic: str, before: int) -> None:
+        self.kafka.delete_records(topic, 0, before)
+
+    def let_session_end(self, group: str, instance: str) -> None:
+        self.kafka.expire(group, instance)
+
+    def let_transaction_time_out(self, transactional_id: str, topic: str) -> None:
+        self.kafka.expire_transaction(transactional_id)
+
+    def commit_without_an_answer(self, producer: Producer) -> None:
+        """Ask for the commit, and get no answer in time."""
+        self.kafka.fail("after", "commit_transaction", failure(KafkaError._TIMED_OUT, retriable=True))
+        producer.commit_transaction(SECONDS)
+
+
+class Real:
+    """A real Kafka."""
+
+    def __init__(self, bootstrap: str) -> None:
+        found = settings.load(bootstrap_servers=bootstrap)
+        self.clients: Clients = KafkaClients(found)
+        self._config = found.kafka()
+        self._admin = AdminClient(self._config)
+
+    def create(self, topic: str, partitions: int) -> None:
+        new = NewTopic(topic, partitions, 1, config={"message.timestamp.type": "LogAppendTime"})
+        self._admin.create_topics([new])[topic].result()
+        self._until(lambda: topic in self._admin.list_topics(timeout=10).topics)
+
+    def delete(self, topic: str) -> None:
+        self._admin.delete_topics([topic])[topic].result()
+        self._until(lambda: topic not in self._admin.list_topics(timeout=10).topics)
+
+    def append(self, topic: str, *values: bytes, partition: int = 0) -> None:
+        producer = RealProducer(self._config)
+        for value in values:
+            producer.produce(topic, value=value, partition=partition)
+        assert producer.flush(SECONDS) == 0
+
+    def delete_records(self, topic: str, before: int) -> None:
+        place = TopicPartition(topic, 0, before)
+        self._admin.delete_records([place])[place].result()
+
+    def let_session_end(self, group: str, instance: str) -> None:
+        """Nobody polls: after the poll interval the client is silent, and after the session the broker removes it."""
+
+        def gone() -> bool:
+            found = self._admin.describe_consumer_groups([group])[group].result()
+            return instance not in {member.group_instance_id for member in found.members}
+
+        self._until(gone)
+
+    def let_transaction_time_out(self, transactional_id: str, topic: str) -> None:
+        reader = self.clients.consumer({"group.id": "reader", "isolation.level": "read_committed"})
+        whole = self.clients.consumer({"group.id": "reader", "isolation.level": "read_uncommitted"})
+        place = TopicPartition(topic, 0)
+
+        def stable() -> bool:
+            return reader.get_watermark_offsets(place, 10)[1] == whole.get_watermark_offsets(place, 10)[1]
+
+        self._until(stable)
+        reader.close()
+        whole.close()
+
+    def commit_without_an_answer(self, producer: Producer) -> None:
+        producer.commit_transaction(1e-6)
+
+    @staticmethod
+    def _until(condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + SECONDS
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+Cluster = Double | Real
+
+
+@pytest.fixture(params=["double", "kafka"])
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    return Double() if request.param == "double" else Real(request.getfixturevalue("kafka_bootstrap"))
+
+
+@pytest.fixture
+def name() -> str:
+    return f"contract-{uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def opened(cluster: Cluster) -> Iterator[Opened]:
+    with ExitStack() as stack:
+        yield Opened(cluster.clients, stack)
+
+
+class Opened:
+    """Opens clients as the engine does, and closes the consumers after the test."""
+
+    def __init__(self, clients: Clients, stack: ExitStack) -> None:
+        self._clients = clients
+        self._stack = stack
+
+    def reader(self, topic: str, offset: int, isolation: str = "read_committed") -> Consumer:
+        config = {"group.id": "reader", "isolation.level": isolation, "enable.partition.eof": True}
+        consumer = self._clients.consumer({**config, "auto.offset.reset": "error", "enable.auto.commit": False})
+        self._stack.callback(consumer.close)
+        consumer.assign([TopicPartition(topic, 0, offset)])
+        return consumer
+
+    def member(self, group: str, instance: str, topics: Sequence[str], session: int = 30_000) -> Joined:
+        consumer = self._clients.consumer(
+            {
+                "group.id": group,
+                "group.instance.id": instance,
+                "partition.assignment.strategy": "range",
+                "session.timeout.ms": session,
+                "max.poll.interval.ms": session if session == LAPSE else 300_000,
+                "heartbeat.interval.ms": 200,
+                "isolation.level": "read_committed",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "error",
+            }
+        )
+        return Joined(consumer, topics, self._stack)
+
+    def producer(self, transactional_id: str, **more: Any) -> Producer:
+        config = {key.replace("_", "."): value for key, value in more.items()}
+        producer = self._clients.producer({"transactional.id": transactional_id, **config})
+        producer.init_transactions(SECONDS)
+        return producer
+
+
+class Joined:
+    """A member of a group that notes what it is told."""
+
+    def __init__(self, consumer: Consumer, topics: Sequence[str], stack: ExitStack) -> None:
+        self.consumer = consumer
+        self.told: list[tuple[str, list[tuple[str, int]]]] = []
+        self.errors: list[Any] = []
+        self.messages: list[bytes | None] = []
+        stack.callback(consumer.close)
+        consumer.subscribe(list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
+
+    @property
+    def places(self) -> list[tuple[str, int]] | None:
+        return self.told[-1][1] if self.told and self.told[-1][0] == "assigned" else None
+
+    @property
+    def metadata(self) -> Any:
+        return self.consumer.consumer_group_metadata()
+
+    def poll(self) -> bool:
+        for message in self.consumer.consume(100, 0.05):
+            if message.error() is not None:
+                self.errors.append(message.error())
+            else:
+                self.messages.append(message.value())
+        return True
+
+    def _assigned(self, _: Any, places: list[TopicPartition]) -> None:
+        self.told.append(("assigned", sorted((p.topic, p.partition) for p in places)))
+        self.consumer.assign([TopicPartition(p.topic, p.partition, OFFSET_END) for p in places])
+        self.consumer.pause(places)
+
+    def _revoked(self, _: Any, places: list[TopicPartition]) -> None:
+        self.told.append(("revoked", sorted((p.topic, p.partition) for p in places)))
+        self.consumer.unassign()
+
+    def _lost(self, _: Any, places: list[TopicPartition]) -> None:
+        self.told.append(("lost", sorted((p.topic, p.partition) for p in places)))
+        self.consumer.unassign()
+
+
+def until(condition: Callable[[], object], *members: Joined) -> None:
+    """Poll all members until the condition holds."""
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, [member.told for member in members]
+        for member in members:
+            member.poll()
+
+
+def until_end(reader: Consumer, topic: str, end: int) -> None:
+    """Wait until the log ends there, for this reader."""
+    until(lambda: reader.get_watermark_offsets(TopicPartition(topic, 0), SECONDS)[1] == end)
+
+
+def read_to_the_end(consumer: Consumer) -> tuple[list[bytes | None], int]:
+    """All values, and the offset at which the end was met."""
+    values: list[bytes | None] = []
+    for message in _messages(consumer):
+        if (error := message.error()) is None:
+            values.append(message.value())
+        elif error.code() == KafkaError._PARTITION_EOF:
+            return values, message.offset()
+    raise AssertionError("no end")
+
+
+def next_error(consumer: Consumer) -> Any:
+    return next(message for message in _messages(consumer) if message.error() is not None)
+
+
+def next_message(consumer: Consumer) -> Message:
+    return next(message for message in _messages(consumer) if message.error() is None)
+
+
+def _messages(consumer: Consumer) -> Iterator[Message]:
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        yield from consumer.consume(100, 0.05)
+    raise AssertionError("nothing came")
+
+
+def produce(producer: Producer, topic: str, *values: bytes, key: bytes | None = None) -> None:
+    for value in values:
+        producer.produce(topic, value, key, 0, headers=None)
+
+
+def raised(call: Callable[[], object]) -> KafkaError:
+    with pytest.raises(KafkaException) as caught:
+        call()
+    error: KafkaError = caught.value.args[0]
+    return error
+
+
+def test_committed_records_are_read_and_control_records_take_offsets(
+    cluster: Cluster, opened: Opened, name: str
+) -> None:
+    cluster.create(name, 1)
+    producer = opened.producer(name)
+    everything = opened.reader(name, 0, "read_uncommitted")
+    for commit, end in ((True, 1), (False, 3), (True, 5)):
+        producer.begin_transaction()
+        produce(producer, name, b"kept" if commit else b"dropped")
+        # what was not sent yet would leave no trace of an abort
+        until_end(everything, name, end)
+        producer.commit_transaction(SECONDS) if commit else producer.abort_transaction(SECONDS)
+
+    assert read_to_the_end(opened.reader(name, 0)) == ([b"kept", b"kept"], 6)
+
+
+def test_a_reader_waits_at_an_open_transaction_and_the_watermark_follows_the_isolation(
+    cluster: Cluster, opened: Opened, name: str
+) -> None:
+    cluster.create(name, 1)
+    cluster.append(name, b"1")
+    producer = opened.producer(name)
+    producer.begin_transaction()
+    produce(producer, name, b"2")
+    producer.poll(0)
+    everything = opened.reader(name, 0, "read_uncommitted")
+    until_end(everything, name, 2)
+    cluster.append(name, b"3")
+
+    reader = opened.reader(name, 0)
+    assert read_to_the_end(reader) == ([b"1"], 1)
+    assert reader.get_watermark_offsets(TopicPartition(name, 0), SECONDS) == (0, 1)
+
+    producer.commit_transaction(SECONDS)
+    assert read_to_the_end(reader) == ([b"2", b"3"], 4)
+
+
+def test_a_record_keeps_key_value_headers_and_gets_the_time_of_its_append(
+    cluster: Cluster, opened: Opened, name: str
+) -> None:
+    cluster.create(name, 1)
+    producer = opened.producer(name)
+    producer.begin_transaction()
+    producer.produce(name, None, b"key", 0, headers=[("a", b"\xff"), ("a", None)])
+    producer.commit_transaction(SECONDS)
+
+    message = next_message(opened.reader(name, 0))
+    assert (message.key(), message.value(), message.headers()) == (b"key", None, [("a", b"\xff"), ("a", None)])
+    assert message.timestamp()[0] == TIMESTAMP_LOG_APPEND_TIME
+    assert (message.topic(), message.partition(), message.offset()) == (name, 0, 0)
+
+
+@pytest.mark.parametrize("offset", [0, 9])
+def test_a_position_outside_the_log_gives_an_error_that_names_it(
+    cluster: Cluster, opened: Opened, name: str, offset: int
+) -> None:
+    cluster.create(name, 1)
+    cluster.append(name, b"1", b"2", b"3")
+    cluster.delete_records(name, 2)
+
+    found = next_error(opened.reader(name, offset))
+
+    assert (found.topic(), found.partition(), found.offset()) == (name, 0, offset)
+    assert found.error().code() == KafkaError._AUTO_OFFSET_RESET
+    reader = opened.reader(name, 2)
+    assert reader.get_watermark_offsets(TopicPartition(name, 0), SECONDS) == (2, 3)
+    assert read_to_the_end(reader) == ([b"3"], 3)
+
+
+def test_nothing_comes_while_paused_and_after_seek_and_resume_all_from_there(
+    cluster: Cluster, opened: Opened, name: str
+) -> None:
+    cluster.create(name, 1)
+    cluster.append(name, b"1", b"2", b"3")
+    member = opened.member(name, "a", [name])
+    until(lambda: member.places, member)
+    place = TopicPartition(name, 0, 1)
+    for _ in range(3):  # going back to read again is the same
+        member.consumer.seek(place)
+        until(lambda: member.messages or member.poll(), member)
+        assert member.messages == []
+        member.consumer.resume([place])
+        until(lambda: len(member.messages) == 2, member)
+        assert member.messages == [b"2", b"3"]
+        member.consumer.pause([place])
+        member.messages.clear()
+
+
+def test_a_place_that_is_not_assigned_cannot_be_sought(cluster: Cluster, opened: Opened, name: str) -> None:
+    cluster.create(name, 2)
+    reader = opened.reader(name, 0)
+    assert raised(lambda: reader.seek(TopicPartition(name, 1, 0))).code() == KafkaError._STATE
+
+
+def test_members_get_the_same_partitions_of_all_topics_and_give_them_up_first(
+    cluster: Cluster, opened: Opened, name: str
+) -> None:
+    topics = [f"{name}-{i}" for i in range(3)]
+    for topic in topics:
+        cluster.create(topic, 4)
+    first = opened.member(name, "a", topics)
+    until(lambda: first.places, first)
+    assert len(first.places or ()) == 12
+
+    second = opened.member(name, "b", topics)
+    until(lambda: first.places and second.places and len(first.places) == 6, first, second)
+
+    assert [what for what, _ in first.told] == ["assigned", "revoked", "assigned"]
+    assert first.places == [(topic, partition) for topic in topics for partition in (0, 1)]
+    assert second.places == [(topic, partition) for topic in topics for partition in (2, 3)]
+
+
+def test_an_error_in_a_callback_leaves_consume(cluster: Cluster, name: str) -> None:
+    cluster.create(name, 1)
+    consumer = cluster.clients.consumer({"group.id": name, "auto.offset.reset": "error"})
+
+    def refuse(_: Any, __: Any) -> None:
+        raise ZeroDivisionError
+
+    consumer.subscribe([name], on_assign=refuse, on_revoke=refuse, on_lost=refuse)
+    with pytest.raises(ZeroDivisionError):
+        next_message(consumer)
+
+
+def test_offsets_are_committed_with_their_transaction_and_not_readable_before(
+    cluster: Cluster, opened: Opened, name: str
+) -> None:
+    cluster.create(name, 1)
+    cluster.append(name, b"1", b"2", b"3")
+    member = opened.member(name, "a", [name])
+    until(lambda: member.places, member)
+    producer = opened.producer(name)
+
+    def offset(seconds: float = SECONDS) -> int:
+        return member.consumer.committed([TopicPartition(name, 0)], seconds)[0].offset
+
+    assert offset() == -1001
+
+    producer.begin_transaction()
+    producer.send_offsets_to_transaction([TopicPartition(name, 0, 2)], member.metadata, SECONDS)
+    assert raised(lambda: offset(1.0)).code() == KafkaError._TIMED_OUT
+    producer.commit_transaction(SECONDS)
+    assert offset() == 2
+
+    producer.begin_transaction()
+    producer.send_offsets_to_transaction([TopicPartition(name, 0, 3)], member.metadata, SECONDS)
+    producer.abort_transaction(SECONDS)
+    assert offset() == 2
+
+
+def test_metadata_of_an_older_generation_cannot_commit_offsets_and_the_transaction_can_be_aborted(
+    cluster: Cluster, opened: Opened, name: str
+) -> None:
+    cluster.create(name, 2)
+    first = opened.member(name, "a", [name])
+    until(lambda: first.places, first)
+    older = first.metadata
+    second = opened.member(name, "b", [name])
+    until(lambda: second.places, first, second)
+    producer = opened.producer(name)
+
+    producer.begin_transaction()
+    error = raised(lambda: producer.send_offsets_to_transaction([TopicPartition(name, 0, 1)], older, SECONDS))
+    assert error.code() == KafkaError.ILLEGAL_GENERATION
+    assert error.txn_requires_abort()
+    producer.abort_transaction(SECONDS)
+
+    producer.begin_transaction()
+    producer.send_offsets_to_transaction([TopicPartition(name, 0, 1)], first.metadata, SECONDS)
+    producer.commit_transaction(SECONDS)
+
+
+def test_a_member_whose_session_ended_cannot_commit_and_is_told_that_it_lost_its_places(
+    cluster: Cluster, opened: Opened, name: str
+) -> None:
+    cluster.create(name, 2)
+    zombie = opened.member(name, "a", [name], session=LAPSE)
+    until(lambda: zombie.places, zombie)
+    cluster.let_session_end(name, "a")
+    other = opened.member(name, "b", [name])
+    until(lambda: other.places, other)
+    assert len(other.places or ()) == 2
+    producer = opened.producer(name)
+    producer.begin_transaction()
+
+    error = raised(lambda: producer.send_offsets_to_transaction([TopicPartition(name, 0, 1)], zombie.metadata, SECONDS))
+
+    assert error.code() == KafkaError.UNKNOWN_MEMBER_ID
+    assert error.txn_requires_abort()
+    producer.abort_transaction(SECONDS)
+    until(lambda: len(zombie.told) == 3, zombie, other)
+    assert [what for what, _ in zombie.told] == ["assigned", "lost", "assigned"]
+    assert zombie.places == [(name, 0)]
+
+
+def test_a_second_member_of_one_static_id_takes_the_places_and_the_first_one_ends(
+    cluster: Cluster, opened: Opened, name: str
+) -> None:
+    cluster.create(name, 2)
+    first = opened.member(name, "a", [name])
+    other = opened.member(name, "b", [name])
+    until(lambda: first.places and other.places, first, other)
+    until(lambda: len(first.places or ()) == 1 and len(other.places or ()) == 1, first, other)
+    others_history = list(other.told)
+
+    second = opened.member(name, "a", [name])
+    until(lambda: second.places, second, other)
+    until(lambda: first.errors, first, second, other)
+
+    assert second.places == first.places
+    assert other.told == others_history, "no rebalance"
+    assert first.errors[0].code() == KafkaError._FATAL
+    assert "fenced" in first.errors[0].str()
+    producer = opened.producer(name)
+    producer.begin_transaction()
+    error = raised(lambda: producer.send_offsets_to_transaction([TopicPartition(name, 0, 1)], first.metadata, SECONDS))
+    assert error.code() == KafkaError.FENCED_INSTANCE_ID
+    assert error.txn_requires_abort()
+
+
+def test_a_static_member_that_is_closed_finds_its_places_again(cluster: Cluster, opened: Opened, name: str) -> None:
+    cluster.create(name, 2)
+    first = opened.member(name, "a", [name])
+    other = opened.member(name, "b", [name])
+    until(lambda: len(first.places or ()) == 1 and len(other.places or ()) == 1, first, other)
+    places, others_history = first.places, list(other.told)
+
+    first.consumer.close()
+    assert first.told[-1] == ("revoked", places)
+    again = opened.member(name, "a", [name])
+    until(lambda: again.places, again, other)
+
+    assert again.places == places
+    assert other.told == others_history, "no rebalance"
+
+
+def test_a_second_producer_of_one_transactional_id_fences_the_first_and_aborts_its_transaction(
+    cluster: Cluster, opened: Opened, name: str
+) -> None:
+    cluster.create(name, 1)
+    cluster.create(f"{name}-in", 1)
+    member = opened.member(name, "a", [f"{name}-in"])
+    until(lambda: member.places, member)
+    first = opened.producer(name)
+    first.begin_transaction()
+    produce(first, name, b"dropped")
+    positions = [TopicPartition(f"{name}-in", 0, 1)]
+    first.send_offsets_to_transaction(positions, member.metadata, SECONDS)
+
+    second = opened.producer(name)
+
+    assert member.consumer.committed([TopicPartition(f"{name}-in", 0)], SECONDS)[0].offset == -1001
+    for call in (
+        lambda: first.commit_transaction(SECONDS),
+        lambda: first.abort_transaction(SECONDS),
+    ):
+        error = raised(call)
+        assert error.code() == KafkaError._FENCED
+        assert error.fatal()
+    second.begin_transaction()
+    produce(second, name, b"kept")
+    second.commit_transaction(SECONDS)
+    assert read_to_the_end(opened.reader(name, 0))[0] == [b"kept"]
+
+
+def test_a_transaction_that_takes_too_long_is_aborted_and_its_producer_fenced(
+    cluster: Cluster, opened: Opened, name: str
+) -> None:
+    cluster.create(name, 1)
+    producer = opened.producer(name, transaction_timeout_ms=1_000)
+    producer.begin_transaction()
+    produce(producer, name, b"dropped")
+    everything = opened.reader(name, 0, "read_uncommitted")
+    until_end(everything, name, 1)
+
+    cluster.let_transaction_time_out(name, name)
+
+    assert read_to_the_end(opened.reader(name, 0))[0] == []
+    assert raised(lambda: producer.commit_transaction(SECONDS)).code() == KafkaError._FENCED
+    error = raised(lambda: producer.abort_transaction(SECONDS))
+    assert error.code() == KafkaError._FENCED
+    assert error.fatal()
+
+
+def test_a_commit_without_an_answer_may_be_asked_for_again(cluster: Cluster, opened: Opened, name: str) -> None:
+    cluster.create(name, 1)
+    producer = opened.producer(name)
+    producer.begin_transaction()
+    produce(producer, name, b"kept")
+
+    error = raised(lambda: cluster.commit_without_an_answer(producer))
+
+    assert error.code() == KafkaError._TIMED_OUT
+    assert error.retriable()
+    assert raised(lambda: producer.abort_transaction(SECONDS)).code() != KafkaError._FENCED, "it cannot be taken back"
+    producer.commit_transaction(SECONDS)
+    assert read_to_the_end(opened.reader(name, 0))[0] == [b"kept"]
+
+
+def test_without_a_transaction_there_is_nothing_to_commit_or_abort(cluster: Cluster, opened: Opened, name: str) -> None:
+    cluster.create(name, 1)
+    producer = opened.producer(name)
+    for call in (lambda: producer.commit_transaction(SECONDS), lambda: producer.abort_transaction(SECONDS)):
+        assert raised(call).code() == KafkaError._STATE
+    producer.begin_transaction()
+    assert raised(producer.begin_transaction).code() == KafkaError._STATE
+    producer.commit_transaction(SECONDS)
+
+
+def test_a_message_over_the_clients_limit_is_refused_at_once(cluster: Cluster, opened: Opened, name: str) -> None:
+    cluster.create(name, 1)
+    producer = opened.producer(name, message_max_bytes=2_000)
+    producer.begin_transaction()
+    error = raised(lambda: produce(producer, name, b"v" * 1_001, key=b"k" * 1_000))
+    assert error.code() == KafkaError.MSG_SIZE_TOO_LARGE
+    producer.abort_transaction(SECONDS)
+
+
+def test_a_cluster_says_who_it_is_and_a_topic_made_again_is_another_one(
+    cluster: Cluster, opened: Opened, name: str
+) -> None:
+    cluster.create(name, 3)
+    cluster.append(name, b"1")
+    member = opened.member(name, "a", [name])
+    until(lambda: member.places, member)
+    producer = opened.producer(name)
+    producer.begin_transaction()
+    producer.send_offsets_to_transaction([TopicPartition(name, 0, 1)], member.metadata, SECONDS)
+    producer.commit_transaction(SECONDS)
+    before = cluster.clients.describe([name])
+    assert before.partitions == {name: 3}
+
+    cluster.delete(name)
+    with pytest.raises(TopicMismatch, match=name):
+        cluster.clients.describe([name])
+    cluster.create(name, 2)
+    after = cluster.clients.describe([name])
+
+    assert after.cluster_id == before.cluster_id
+    assert after.topic_ids[name] != before.topic_ids[name]
+    assert after.partitions == {name: 2}
+    fresh = cluster.clients.consumer({"group.id": name, "isolation.level": "read_committed"})
+    assert fresh.committed([TopicPartition(name, 0)], SECONDS)[0].offset == -1001
+    fresh.close()
