@@ -378,7 +378,7 @@ class Engine:
 
 def _raise_fatal(error: KafkaError) -> None:
     """Errors that a consumer recovers from by itself pass; others end the worker."""
-    if error.code() == KafkaError.FENCED_INSTANCE_ID:
+    if error.code() == KafkaError._FATAL and "fenced" in error.str():  # its text alone says what the error is
         raise WorkerFenced("a worker with the same id joined the group: give each worker a state folder of its own")
-    if error.fatal() or error.code() == KafkaError._AUTO_OFFSET_RESET:
+    if error.code() in (KafkaError._FATAL, KafkaError._AUTO_OFFSET_RESET) or error.fatal():
         raise BrokerError(f"the consumer failed: {error.str()}. Start this worker again")
