@@ -173,12 +173,16 @@ class Transaction:
 
 
 @dataclass
-class Fault:
-    """Raise `error` `when` ("before" or "after") a call, once, after `skip` calls of the same."""
+class Planned:
+    """Something to happen `when` ("before" or "after") a call of a client, once, after `skip` calls of the same.
+
+    `clients`: only of those with such a client.id; () for any.
+    """
 
     when: str
     call: str
-    error: BaseException
+    act: Callable[[], None]
+    clients: tuple[str, ...] = ()
     skip: int = 0
 
 
@@ -197,7 +201,7 @@ class MemoryBroker:
         self.logs: dict[str, list[Log]] = {}
         self.groups: dict[str, Group] = defaultdict(lambda: Group(lambda topic: len(self.logs[topic])))
         self.transactions: dict[str, Transaction] = defaultdict(Transaction)
-        self.faults: list[Fault] = []
+        self.planned: list[Planned] = []
         self.calls: list[tuple[str, str]] = []
         """Every call of a client, as (client.id, name)."""
         self._topics_made = count(1)
@@ -260,20 +264,32 @@ class MemoryBroker:
         log = self.logs[place[0]][place[1]]
         log.append(key, value, headers, self.now, transactional_id)
 
-    def fail(self, when: str, call: str, error: BaseException, skip: int = 0) -> None:
+    def fail(self, when: str, call: str, error: BaseException, clients: tuple[str, ...] = (), skip: int = 0) -> None:
         """Let a call fail that is still to come."""
-        self.faults.append(Fault(when, call, error, skip))
+
+        def act() -> None:
+            raise error
+
+        self.planned.append(Planned(when, call, act, clients, skip))
+
+    def interrupt(
+        self, when: str, call: str, act: Callable[[], None], clients: tuple[str, ...] = (), skip: int = 0
+    ) -> None:
+        """Let other things happen while a client is in the midst of its work."""
+        self.planned.append(Planned(when, call, act, clients, skip))
 
     def strike(self, when: str, call: str, client: str) -> None:
-        """Raise the fault that was planned for this moment, if any."""
+        """Do what was planned for this moment, if anything."""
         if when == "before":
             self.calls.append((client, call))
-        for fault in self.faults:
-            if (fault.when, fault.call) == (when, call):
-                if fault.skip == 0:
-                    self.faults.remove(fault)
-                    raise fault.error
-                fault.skip -= 1
+        due = None
+        for planned in self.planned:
+            if (planned.when, planned.call) == (when, call) and client in (planned.clients or (client,)):
+                due = due or (planned if planned.skip == 0 else None)
+                planned.skip = max(0, planned.skip - 1)
+        if due is not None:
+            self.planned.remove(due)
+            due.act()
 
     def describe(self, topics: Iterable[str]) -> Cluster:
         names = list(topics)
