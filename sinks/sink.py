@@ -273,6 +273,7 @@ def run(settings: Settings) -> None:
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     endpoint = serve(settings, settings.sink_http_port, sink.status)
+    _log.info("endpoint", host=settings.http_host, port=endpoint.port)
     try:
         sink.run()
     finally:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import pyruhvro
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,6 @@ from flyback.schemas import codec, wire
 from flyback.schemas.catalog import BundledCatalog, Catalog
 from flyback.schemas.codec import Record, Schema, bundled
 from flyback.schemas.intake import REASONS
-from flyback.sinks import decode as module
 from flyback.sinks.columns import check_range, from_records, record_schema
 from flyback.sinks.decode import Decoder
 from flyback.sinks.message import Message
@@ -65,7 +65,7 @@ def values(node: Any, named: dict[str, Any]) -> st.SearchStrategy[Any]:
 
 
 def events(record: str) -> st.SearchStrategy[Record]:
-    return values(json.loads(bundled(record).text), {})  # type: ignore[no-any-return]
+    return values(json.loads(bundled(record).text), {})
 
 
 def decoder(record: str, catalog: Catalog = CATALOG) -> Decoder:
@@ -195,7 +195,7 @@ def test_a_panic_of_the_fast_decoder_leaves_the_batch_to_the_reference(monkeypat
     def panic(bodies: list[bytes], schema: str) -> None:
         raise PanicException
 
-    monkeypatch.setattr(module.pyruhvro, "deserialize_array", panic)
+    monkeypatch.setattr(pyruhvro, "deserialize_array", panic)
     messages = [message("Prediction", prediction(f"t{i}"), i) for i in range(20)]
     assert decoder("Prediction").decode(messages).kept == list(range(20))
 
@@ -204,7 +204,7 @@ def test_an_interrupt_is_not_taken_for_a_panic(monkeypatch: pytest.MonkeyPatch) 
     def interrupted(bodies: list[bytes], schema: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module.pyruhvro, "deserialize_array", interrupted)
+    monkeypatch.setattr(pyruhvro, "deserialize_array", interrupted)
     with pytest.raises(KeyboardInterrupt):
         decoder("Prediction").decode([message("Prediction", prediction("t"))] * 20)
 

@@ -47,7 +47,7 @@ def test_views_stay_where_they_were_until_refresh(made: HandMade) -> None:
         connection.refresh()
         assert connection.sql(COUNT).fetchall() == [(2,)]
         assert connection.sql("SELECT count(*) FROM corrections").fetchall() == [(1,)]
-        assert (connection.versions["predictions"], connection.versions["corrections"]) == (2, 1)
+        assert [connection.versions[name] for name in ("predictions", "corrections")] == [2, 1]
 
 
 def test_as_of_a_moment_shows_what_was_committed_then(made: HandMade) -> None:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,10 @@ def test_a_sink_killed_at_any_time_loses_nothing_and_doubles_nothing(
 ) -> None:
     rng = random.Random(7)
     quick = settings.model_copy(update={"commit_interval": timedelta(milliseconds=20), "commit_rows": 50})
+
+    def reached(goal: int) -> bool:
+        return sum(landed(settings.lake).values()) >= goal
+
     for round_ in range(5):
         first = round_ * 400
         with process(quick) as child:
@@ -73,7 +78,7 @@ def test_a_sink_killed_at_any_time_loses_nothing_and_doubles_nothing(
                 written.events("Prediction", [prediction(f"t{i}") for i in range(start, start + 50)])
                 written.events("Correction", [correction(f"t{i}") for i in range(start, start + 50)])
             goal = before + rng.randrange(1, 600)
-            eventually(lambda goal=goal: sum(landed(settings.lake).values()) >= goal, "some progress")  # type: ignore[misc]
+            eventually(partial(reached, goal), "some progress")
             child.send_signal(signal.SIGKILL)
             child.wait()
     with process(quick):
@@ -105,7 +110,9 @@ def test_two_sinks_at_once_with_maintenance_lose_nothing_and_double_nothing(
             "maintenance_interval": timedelta(milliseconds=300),
         }
     )
-    done, fenced, errors = threading.Event(), [], []
+    done = threading.Event()
+    fenced: list[int] = []
+    errors: list[BaseException] = []
     sinks: dict[int, Sink] = {}
 
     def supervise(number: int) -> None:
@@ -119,17 +126,17 @@ def test_two_sinks_at_once_with_maintenance_lose_nothing_and_double_nothing(
         except BaseException as error:
             errors.append(error)
 
+    def progressed(goal: int) -> bool:
+        return bool(errors) or sum(landed(settings.lake).values()) >= goal
+
     threads = [threading.Thread(target=supervise, args=(number,)) for number in range(2)]
     for thread in threads:
         thread.start()
     for start in range(0, 600, 20):
         written.events("Prediction", [prediction(f"t{i}") for i in range(start, start + 20)])
         written.events("Correction", [correction(f"t{i}") for i in range(start, start + 20)])
-        goal = start  # keep them busy for a while, rather than one batch for all
-        eventually(
-            lambda goal=goal: bool(errors) or sum(landed(settings.lake).values()) >= goal,
-            "progress",  # type: ignore[misc]
-        )
+        # keep them busy for a while, rather than one batch for all
+        eventually(partial(progressed, start), "progress")
     eventually(lambda: bool(errors) or all_landed(settings, written), "all rows")
     done.set()
     while any(thread.is_alive() for thread in threads):
