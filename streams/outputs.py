@@ -18,7 +18,7 @@ from flyback.streams.rates import Cell, Counts
 from flyback.streams.topology import Topology
 
 TRACEPARENT = "traceparent"
-_ROOM = 4_096  # key and headers, beside a value that just fits
+_ROOM = 4_096  # what headers and record take beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +48,15 @@ class Outputs:
         """The derived event of a pair, or the dead letter of its feedback where the pair is too large."""
         record, event = pair.derived.record, pair.derived.event
         feedback = pair.feedback
-        value = self._encode(record, event)
-        if len(value) + _ROOM > self._topology.derived_max_bytes:
-            limit = self._topology.derived_max_bytes
-            text = f"its derived event would have {len(value)} bytes, the derived topics take {limit}"
+        key, value = event["task_id"].encode(), self._encode(record, event)
+        size, limit = len(key) + len(value) + len(feedback.traceparent), self._topology.derived_max_bytes
+        if size + _ROOM > limit:
+            text = f"its derived event would have {size} bytes with its key, the derived topics take {limit}"
             return self.rejected(feedback, InvalidEvent("pair_too_large", "", text))
         return Output(
             self._topics[record],
             feedback.arrived.partition,
-            event["task_id"].encode(),
+            key,
             value,
             [(TRACEPARENT, feedback.traceparent)] if feedback.traceparent else None,
             source=feedback.arrived.topic,
