@@ -321,7 +321,7 @@ class Engine:
     def _drop(self, assignment: Assignment, cause: Exception) -> None:
         """Forget the batch, put everything behind the barrier, and try again after a while."""
         if isinstance(cause, UnknownSchema):
-            if self._gave_up(cause.schema_id):
+            if self._settings.unknown_schema == "stop" and self._gave_up(cause.schema_id):
                 raise cause
             self._wait("unknown_schema", cause, seconds=1.0)
         elif isinstance(cause, RegistryUnavailable):
