@@ -64,6 +64,7 @@ class Assignment:
         self._window_ms = settings.join_window // timedelta(milliseconds=1)
         self._topics = topology.raw
         self._replay: Replay | None = None
+        self._progress: dict[tuple[str, int], int] | None = None
         self.partitions: dict[int, Partition] = {}
         # asks for the logs' ends on a connection of its own: on the main one answers queue behind waiting fetches
         self._lookup = restore.reader(clients, isolation="read_uncommitted")
@@ -195,6 +196,7 @@ class Assignment:
     def _revoked(self, _: Any, places: list[TopicPartition]) -> None:
         log.info("partitions revoked", partitions=sorted({place.partition for place in places}))
         self._drop_replay()
+        self._progress = None
         self.partitions.clear()
         self.consumer.unassign()
         self._gauge()
@@ -230,13 +232,13 @@ class Assignment:
         try:
             committed = self._committed(places)
             log_start = {p.topic: self._lookup.get_watermark_offsets(p, timeout=_LOOK_UP)[0] for p in places}
+            partition.unclaimed = None in committed.values()
+            if all(offset is None for offset in committed.values()):
+                committed = self._without_offsets(partition.number)
         except KafkaException as error:
             if not _passing(error.args[0]):
                 raise
             return False  # an open transaction of a predecessor, or no broker: asked again in the next step
-        partition.unclaimed = None in committed.values()
-        if all(offset is None for offset in committed.values()):
-            committed = self._without_offsets(partition.number)
         partition.start = restore.starting_offsets(partition.number, committed, log_start)
         begin = restore.replay_from(partition.number, partition.meta.applied, partition.start, log_start)
         if begin is None:
@@ -254,34 +256,41 @@ class Assignment:
 
     def _committed(self, places: list[TopicPartition]) -> dict[str, int | None]:
         """Committed offsets by topic, None where there is none. Waits for the group's open transactions."""
+        return {place.topic: place.offset if place.offset >= 0 else None for place in self._offsets_of(places)}
+
+    def _offsets_of(self, places: list[TopicPartition]) -> list[TopicPartition]:
         found = self.consumer.committed(places, timeout=_LOOK_UP)
         for place in found:
             if place.error is not None:
                 raise KafkaException(place.error)
-        return {place.topic: place.offset if place.offset >= 0 else None for place in found}
+        return found
 
     def _without_offsets(self, partition: int) -> dict[str, int | None]:
         """Where a partition goes on whose offsets are not in the group: nowhere else started, or lost?"""
-        every = [TopicPartition(t, p) for t in self._topics for p in range(self._cluster.partitions[t])]
-        nothing: dict[str, int | None] = dict.fromkeys(self._topics)
-
-        def group_has_offsets() -> bool:
-            return any(place.offset >= 0 for place in self.consumer.committed(every, timeout=_LOOK_UP))
-
-        if group_has_offsets() or not restore.anything_derived(self._clients, self._topology, self._cluster):
-            return nothing
-        if group_has_offsets():  # a worker that starts beside us commits them together with what it derives
-            return nothing
-        progress = restore.read_progress(self._clients, self._topology, self._settings, self._catalog, self._cluster)
-        if not progress:
-            raise RefusedToStart(
-                f"group {self._settings.group} has no committed offsets and {self._topology.topic_of('Progress')} has "
-                "none of it, though the derived topics are not empty: going on from the log start would derive "
-                "everything again. Restore the group's offsets, or start anew under another FLYBACK_GROUP and "
-                "FLYBACK_TOPIC_PREFIX"
+        # of all partitions at once: the first one that is claimed again is no sign that the group lost nothing
+        if self._progress is None:
+            self._progress = restore.read_progress(
+                self._clients, self._topology, self._settings, self._catalog, self._cluster
             )
-        log.warning("the group's offsets are gone: taken from the progress topic", partition=partition)
-        return {topic: progress.get((topic, partition)) for topic in self._topics}
+        found = {topic: self._progress.get((topic, partition)) for topic in self._topics}
+        if any(offset is not None for offset in found.values()):
+            log.warning("the group's offsets are gone: taken from the progress topic", partition=partition)
+        if self._progress or self._group_has_offsets():
+            return found
+        if not restore.anything_derived(self._clients, self._topology, self._cluster):
+            return found
+        if self._group_has_offsets():  # a worker that starts beside us commits them together with what it derives
+            return found
+        raise RefusedToStart(
+            f"group {self._settings.group} has no committed offsets and {self._topology.topic_of('Progress')} has "
+            "none of it, though the derived topics are not empty: going on from the log start would derive "
+            "everything again. Restore the group's offsets, or start anew under another FLYBACK_GROUP and "
+            "FLYBACK_TOPIC_PREFIX"
+        )
+
+    def _group_has_offsets(self) -> bool:
+        every = [TopicPartition(t, p) for t in self._topics for p in range(self._cluster.partitions[t])]
+        return any(place.offset >= 0 for place in self._offsets_of(every))
 
     def _pause(self, partitions: Any) -> None:
         self.consumer.pause([TopicPartition(t, p.number) for p in partitions for t in self._topics])

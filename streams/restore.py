@@ -6,10 +6,11 @@ lies between is replayed, its output thrown away. Losing the disk is the same ru
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from flyback.errors import RefusedToStart
 from flyback.schemas import codec, wire
@@ -116,9 +117,10 @@ def read_progress(
     clients: Clients, topology: Topology, settings: Settings, catalog: Catalog, cluster: Cluster
 ) -> dict[tuple[str, int], int]:
     """The group's offsets by (topic, partition) as `progress.v1` has them, if they are of this cluster and topic."""
+    topic = topology.topic_of("Progress")
+    latest = {message.key(): message.value() for message in _all(clients, [topic], {topic: 1})}
     found = {}
-    for message in _all(clients, [topology.topic_of("Progress")], {topology.topic_of("Progress"): 1}):
-        value = message.value()
+    for value in latest.values():
         if value is None:
             continue
         entry = codec.decode("Progress", value, catalog.schema(wire.schema_id(value)))
@@ -134,20 +136,36 @@ def anything_derived(clients: Clients, topology: Topology, cluster: Cluster) -> 
 
 
 def _all(clients: Clients, topics: Sequence[str], partitions: Mapping[str, int]) -> Iterable[Message]:
-    """Every committed record of these topics, from the log start to the end as it is now."""
+    """Every committed record of these topics, from the log start to the end as it is now.
+
+    Waits for transactions that are open there: what stands behind them may be committed already. Raises KafkaException
+    where nothing comes any more, so that the worker goes on polling and may be stopped.
+    """
+    places = [TopicPartition(topic, p) for topic in topics for p in range(partitions[topic])]
+    edges = _watermarks(clients, places)
     consumer = reader(clients)
     try:
-        places = [TopicPartition(topic, p) for topic in topics for p in range(partitions[topic])]
-        starts = [consumer.get_watermark_offsets(place, timeout=_LOOK_UP)[0] for place in places]
-        consumer.assign(
-            [TopicPartition(place.topic, place.partition, start) for place, start in zip(places, starts, strict=True)]
-        )
-        left = {(place.topic, place.partition) for place in places}
+        consumer.assign([TopicPartition(topic, p, start) for (topic, p), (start, _) in edges.items()])
+        left = set(edges)
+        deadline = time.monotonic() + _LOOK_UP
         while left:
+            if time.monotonic() > deadline:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
             for message in consumer.consume(1_000, timeout=0.1):
+                place = message.topic(), message.partition()
                 if (error := message.error()) is None:
+                    deadline = time.monotonic() + _LOOK_UP
                     yield message
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    left.discard((message.topic(), message.partition()))
+                elif error.code() == KafkaError._PARTITION_EOF and message.offset() >= edges[place][1]:
+                    left.discard(place)
+    finally:
+        consumer.close()
+
+
+def _watermarks(clients: Clients, places: Sequence[TopicPartition]) -> dict[tuple[str, int], tuple[int, int]]:
+    """Start and end of each log, open transactions included."""
+    consumer = reader(clients, isolation="read_uncommitted")
+    try:
+        return {(p.topic, p.partition): consumer.get_watermark_offsets(p, timeout=_LOOK_UP) for p in places}
     finally:
         consumer.close()
