@@ -92,6 +92,8 @@ class Stage:
     def __init__(self, folder: Path, chance: random.Random | None = None, **changed: Any) -> None:
         self.folder = folder
         self.passed = 0.0
+        self.seconds_a_look = 0.0
+        """What goes by between two looks at the clock."""
         given = {"partitions": 2, "topic_prefix": "t.", "join_window": f"{WINDOW_MS}ms", "transaction_interval": "0ms"}
         self.settings = settings.load(**{**given, **changed})
         self.topology = Topology(self.settings)
@@ -116,6 +118,7 @@ class Stage:
 
     def clock(self) -> float:
         """Seconds, for the engine: Kafka's time, and what its steps took."""
+        self.passed += self.seconds_a_look
         return self.kafka.now / 1000 + self.passed
 
     def worker(self, name: str = "a", **changed: Any) -> Worker:

@@ -165,7 +165,8 @@ _others = st.one_of(
     st.builds(Poison, st.sampled_from(sorted(POISON)), st.integers(0, 3)),
     st.builds(EndTransaction, st.booleans()),
 )
-_actions = st.lists(st.one_of(_sends, _sends, _sends, _steps, _steps, _passes, _disturbances, _others), max_size=60)
+_action = st.one_of(_sends, _sends, _sends, _steps, _steps, _passes, _disturbances, _others)
+_actions = st.integers(0, 60).flatmap(lambda n: st.lists(_action, min_size=n, max_size=n))  # not mostly short ones
 
 
 class Play:

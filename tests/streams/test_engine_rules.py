@@ -1,0 +1,657 @@
+"""The engine's rules, one by one, over a Kafka in memory: each test fails without its rule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError
+
+from flyback.errors import (
+    BrokenState,
+    BrokerError,
+    DeadLetterRateExceeded,
+    FlybackError,
+    RefusedToStart,
+    RegistryUnavailable,
+    TopicMismatch,
+    UnknownSchema,
+    WorkerFenced,
+)
+from flyback.schemas import codec, wire
+from flyback.schemas.catalog import BundledCatalog, hashed_id
+from flyback.schemas.codec import Schema
+from flyback.streams import engine, state
+from flyback.streams.topology import Kind
+from tests.strategies import WINDOW_MS, correction, grade, prediction
+from tests.streams.kafka_double import MemoryKafka
+from tests.streams.kafka_double_broker import Crash, Log, failure
+from tests.streams.records import POISON, Raw, raw
+from tests.streams.stage import Stage, Worker
+
+TIMED_OUT = failure(KafkaError._TIMED_OUT, retriable=True)
+MUST_ABORT = failure(KafkaError.INVALID_TXN_STATE, txn_requires_abort=True)
+
+
+def a_prediction(task: str = "t", **changed: Any) -> Raw:
+    return raw("Prediction", prediction(task, **changed))
+
+
+def a_correction(task: str = "t", **changed: Any) -> Raw:
+    return raw("Correction", correction(task, **changed))
+
+
+def a_grade(task: str = "t", **changed: Any) -> Raw:
+    return raw("Grade", grade(task, **changed))
+
+
+def group(stage: Stage) -> Any:
+    return stage.kafka.groups[stage.settings.group]
+
+
+def leave(stage: Stage, worker: Worker) -> None:
+    """The worker is gone, and its session has ended."""
+    worker.kill()
+    stage.kafka.expire(stage.settings.group, worker.name)
+
+
+# The restore rule
+
+
+def test_nothing_is_processed_live_before_the_lost_state_is_there_again(stage: Stage) -> None:
+    worker = stage.worker()
+    stage.send(a_prediction())
+    stage.settle(worker)
+    worker.kill()
+    worker.wipe()
+    stage.send(a_correction())
+
+    stage.settle(worker)
+
+    assert stage.derived().total() == 1
+    stage.check()
+
+
+def test_offsets_that_a_predecessor_still_may_commit_are_waited_for(stage: Stage) -> None:
+    first, second = stage.worker("a"), stage.worker("b")
+    stage.send(a_prediction(), a_correction())
+    stage.kafka.fail("before", "commit_transaction", Crash(), ("a",), skip=2)  # after the claims
+    with pytest.raises(Crash):
+        first.step(20)
+    leave(stage, first)
+
+    second.step(20)
+    assert second.engine is not None
+    assert second.engine.status()["restoring"], "the offsets of an open transaction are not known yet"
+
+    stage.kafka.expire_transaction(f"t.{stage.settings.group}-a")
+    stage.settle(second)
+    stage.check()
+
+
+def test_a_state_that_is_older_than_the_log_is_rebuilt(stage: Stage) -> None:
+    first, second = stage.worker("a"), stage.worker("b")
+    stage.send(*(a_prediction(prediction_id=name) for name in ("p1", "p2")))
+    stage.settle(first)
+    leave(stage, first)
+    stage.send(*(a_prediction(prediction_id=name) for name in ("p3", "p4")))
+    stage.settle(second)
+    leave(stage, second)
+    topic, partition = stage.place(a_prediction())
+    stage.kafka.delete_records(topic, partition, 3)
+
+    stage.send(a_correction(prediction_id="p1"), a_correction(prediction_id="p4"))
+    stage.settle(first)
+
+    assert stage.derived().total() == 1, "of p1, which retention deleted, nothing may be left in the state"
+
+
+def test_a_topic_without_an_offset_starts_at_its_log_start_where_the_group_has_others(stage: Stage) -> None:
+    worker = stage.worker()
+    stage.send(a_prediction(), a_correction())
+    stage.settle(worker)
+    leave(stage, worker)
+    worker.wipe()
+    place = stage.place(a_grade())
+    stage.send(a_grade(grade_id="deleted"), a_grade())
+    stage.kafka.delete_records(*place, before=1)
+    del group(stage).offsets[place]
+
+    stage.settle(worker)
+
+    assert stage.derived().total() == 2
+    assert stage.committed()[place] == 2
+
+
+def test_a_partition_that_is_new_to_the_group_is_claimed_before_anything_is_processed(stage: Stage) -> None:
+    worker = stage.worker()
+    worker.step(10)
+    assert stage.committed() == {(topic, partition): 0 for topic in stage.topology.raw for partition in (0, 1)}
+
+
+# Foreign or lost bookkeeping
+
+
+def test_the_state_of_another_cluster_is_discarded(stage: Stage) -> None:
+    worker = stage.worker()
+    stage.send(a_prediction())
+    stage.settle(worker)
+    worker.kill()
+    stage.kafka = MemoryKafka(stage.kafka.now)
+    stage.kafka.cluster_id = "another"
+    for name in stage.topology.names:
+        stage.kafka.create(name, stage.topology.partitions(name))
+
+    stage.send(a_correction())
+    stage.settle(worker)
+
+    assert not stage.derived(), "this cluster never saw the prediction"
+
+
+def test_the_state_of_a_topic_that_was_made_again_is_discarded(stage: Stage) -> None:
+    worker = stage.worker()
+    stage.send(a_prediction())
+    stage.settle(worker)
+    worker.stop()
+    topic = stage.topology.topic_of("Prediction")
+    stage.kafka.delete(topic)
+    stage.kafka.create(topic, 2)
+
+    stage.send(a_correction())
+    stage.settle(worker)
+
+    assert not stage.derived(), "the new topic never held the prediction"
+
+
+def test_the_state_of_another_window_is_rebuilt(stage: Stage) -> None:
+    worker = stage.worker()
+    stage.send(a_prediction())
+    stage.settle(worker)
+    worker.stop()
+    longer = stage.settings.model_copy(update={"join_window": 2 * stage.settings.join_window})
+    stage.settings = longer
+    stage.kafka.now += WINDOW_MS + 1
+
+    stage.send(a_correction())
+    stage.settle(worker)
+
+    assert stage.derived().total() == 1
+    stage.check()
+
+
+def test_a_changed_number_of_partitions_is_refused(stage: Stage) -> None:
+    worker = stage.worker()
+    stage.send(a_prediction())
+    stage.settle(worker)
+    leave(stage, worker)
+    for topic in stage.topology.raw:
+        stage.kafka.logs[topic].append(Log())
+    with pytest.raises(RefusedToStart, match="have 3 partitions, this state was built over 2"):
+        worker.step(10)
+
+
+def test_offsets_that_the_group_lost_are_taken_from_the_progress_topic(stage: Stage) -> None:
+    worker = stage.worker()
+    stage.send(a_prediction(), a_correction())
+    stage.settle(worker)
+    leave(stage, worker)
+    offsets = stage.committed()
+    group(stage).offsets.clear()
+    worker.wipe()
+
+    stage.send(a_grade())
+    stage.settle(worker)
+
+    stage.check()
+    assert stage.committed() == offsets | {stage.place(a_grade()): 1}
+
+
+def test_progress_of_a_topic_that_was_made_again_does_not_count(stage: Stage) -> None:
+    worker = stage.worker()
+    stage.send(a_prediction())
+    stage.settle(worker)
+    leave(stage, worker)
+    group(stage).offsets.clear()
+    for topic in stage.topology.raw:
+        stage.kafka.delete(topic)
+        stage.kafka.create(topic, 2)
+    stage.send(a_prediction(), a_correction())
+    stage.settle(worker)
+    stage.check()
+
+
+def test_without_offsets_and_progress_a_worker_refuses_where_something_was_derived(stage: Stage) -> None:
+    worker = stage.worker()
+    stage.send(a_prediction(), a_correction())
+    stage.settle(worker)
+    leave(stage, worker)
+    group(stage).offsets.clear()
+    stage.kafka.create(stage.topology.topic_of("Progress"), 1)
+    with pytest.raises(RefusedToStart, match="has no committed offsets"):
+        worker.step(10)
+    assert stage.derived().total() == 1
+
+
+def test_derived_records_of_aborted_transactions_do_not_count_as_derived(stage: Stage) -> None:
+    worker = stage.worker()
+    stage.send(a_prediction(), a_correction())
+    stage.kafka.fail("before", "commit_transaction", Crash(), skip=2)  # after the claims
+    with pytest.raises(Crash):
+        worker.step(20)
+    leave(stage, worker)
+    assert any(log.records for topic in stage.topology.of(Kind.DERIVED) for log in stage.kafka.logs[topic])
+    group(stage).offsets.clear()
+    stage.kafka.create(stage.topology.topic_of("Progress"), 1)
+
+    stage.settle(worker)
+
+    stage.check()
+
+
+def test_looking_for_lost_offsets_is_tried_again_where_the_broker_does_not_answer(stage: Stage) -> None:
+    worker = stage.worker()
+    stage.send(a_prediction(), a_correction())
+    stage.settle(worker)
+    leave(stage, worker)
+    group(stage).offsets.clear()
+    for skip, call in enumerate(("committed", "committed", "committed", "get_watermark_offsets"), start=1):
+        stage.kafka.fail("before", call, failure(KafkaError._TIMED_OUT), skip=skip)
+
+    stage.send(a_grade())
+    stage.settle(worker)
+
+    stage.check()
+
+
+def test_a_state_ahead_of_the_group_is_refused(stage: Stage) -> None:
+    worker = stage.worker()
+    stage.send(a_prediction(), a_prediction(prediction_id="q"))
+    stage.settle(worker)
+    leave(stage, worker)
+    topic, partition = place = stage.place(a_prediction())
+    group(stage).offsets[place] = 1
+    with pytest.raises(RefusedToStart, match=f"{topic}/{partition}: the state is at offset 2, the group only at 1"):
+        worker.step(10)
+
+
+def test_events_that_retention_deleted_unprocessed_are_not_skipped_silently(stage: Stage) -> None:
+    worker = stage.worker()
+    stage.send(a_prediction())
+    stage.settle(worker)
+    worker.stop()
+    stage.send(a_prediction(prediction_id="q"), a_prediction(prediction_id="r"))
+    topic, partition = stage.place(a_prediction())
+    stage.kafka.delete_records(topic, partition, 3)
+    with pytest.raises(RefusedToStart, match=f"{topic}/{partition}: .* offset 1 is below the log start 3") as caught:
+        worker.step(10)
+    assert "2 events that were never processed" in str(caught.value)
+
+
+# Who may work
+
+
+def test_partitions_of_the_topics_that_do_not_match_are_refused(stage: Stage) -> None:
+    worker = stage.worker("a")
+    other = stage.kafka.consumer({"group.id": stage.settings.group, "group.instance.id": "z"})
+
+    def ignore(_: Any, __: Any) -> None:
+        return
+
+    other.subscribe(stage.topology.raw[:1], on_assign=ignore, on_revoke=ignore, on_lost=ignore)
+    other.consume(1, 0)
+    with pytest.raises(RefusedToStart, match="every member of the group must use"):
+        for _ in range(10):
+            worker.step()
+            other.consume(1, 0)
+
+
+def test_a_state_folder_belongs_to_one_process(stage: Stage) -> None:
+    stage.worker("a").start()
+    second = Worker(stage, "a")
+    with pytest.raises(RefusedToStart, match="FLYBACK_STATE_DIR"):
+        second.start()
+
+
+def test_a_copied_worker_id_fences_the_worker_it_was_copied_from(stage: Stage, tmp_path: Path) -> None:
+    worker = stage.worker("a")
+    stage.send(a_prediction())
+    stage.settle(worker)
+    copy = Worker(stage, "a")
+    copy.folder = tmp_path / "copy"
+    copy.step()
+
+    with pytest.raises(WorkerFenced, match="state folder of its own"):
+        worker.step(2)
+
+    stage.workers["copy"] = copy
+    worker.kill()
+    stage.send(a_correction())
+    stage.settle(copy)
+    stage.check()
+
+
+def test_a_missing_topic_is_named(stage: Stage) -> None:
+    stage.kafka.delete("t.grades.v1")
+    with pytest.raises(TopicMismatch, match=r"t\.grades\.v1"):
+        stage.worker().start()
+
+
+# Transactions
+
+
+def test_a_commit_whose_answer_got_lost_is_asked_for_again(stage: Stage) -> None:
+    worker = stage.worker()
+    worker.step(10)
+    stage.send(a_prediction(), a_correction())
+    stage.kafka.fail("after", "commit_transaction", TIMED_OUT)
+    stage.kafka.fail("before", "commit_transaction", TIMED_OUT, skip=1)
+
+    stage.settle(worker)
+
+    assert stage.kafka.calls.count(("a", "abort_transaction")) == 0
+    stage.check()
+
+
+def test_after_a_commit_of_unknown_outcome_the_worker_ends_and_nothing_is_lost_or_double(stage: Stage) -> None:
+    worker = stage.worker()
+    worker.step(10)
+    stage.send(a_prediction(), a_correction())
+    stage.kafka.fail("after", "commit_transaction", failure(KafkaError._STATE))
+
+    with pytest.raises(BrokerError, match="outcome cannot be known"):
+        worker.step(5)
+
+    assert worker.applied() != stage.committed(), "what may not have happened is not remembered"
+    worker.kill()
+    stage.settle(worker)
+    stage.check()
+
+
+def test_an_aborted_batch_is_read_again(stage: Stage) -> None:
+    worker = stage.worker()
+    worker.step(10)
+    stage.send(a_prediction(), a_correction())
+    stage.kafka.fail("before", "send_offsets_to_transaction", MUST_ABORT)
+
+    stage.settle(worker)
+
+    assert stage.kafka.calls.count(("a", "abort_transaction")) == 1
+    stage.check()
+
+
+@pytest.mark.parametrize(
+    ("abort", "error"),
+    [
+        (failure(KafkaError._FENCED, fatal=True), WorkerFenced),
+        (failure(KafkaError._TIMED_OUT, retriable=True), BrokerError),
+    ],
+)
+def test_a_worker_whose_abort_fails_ends(stage: Stage, abort: BaseException, error: type[FlybackError]) -> None:
+    worker = stage.worker()
+    worker.step(10)
+    stage.send(a_prediction(), a_correction())
+    stage.kafka.fail("before", "send_offsets_to_transaction", MUST_ABORT)
+    stage.kafka.fail("before", "abort_transaction", abort)
+    with pytest.raises(error, match="Start this worker again"):
+        worker.step(5)
+
+
+def test_a_worker_whose_transaction_timed_out_ends(stage: Stage) -> None:
+    worker = stage.worker()
+    worker.step(10)
+    stage.send(a_prediction(), a_correction())
+    stage.kafka.interrupt(
+        "before", "commit_transaction", lambda: stage.kafka.expire_transaction(f"t.{stage.settings.group}-a")
+    )
+    with pytest.raises(WorkerFenced, match="the transaction timed out"):
+        worker.step(5)
+    worker.kill()
+    stage.settle(worker)
+    stage.check()
+
+
+def test_a_broker_that_aborts_everything_ends_the_worker(stage: Stage) -> None:
+    worker = stage.worker()
+    for _ in range(30):
+        stage.kafka.fail("before", "send_offsets_to_transaction", MUST_ABORT)
+    with pytest.raises(BrokerError, match="21 transactions in a row"):
+        for _ in range(2_000):
+            stage.passed += 1
+            worker.step()
+
+
+def test_after_a_state_that_could_not_be_written_nothing_is_lost_or_double(stage: Stage) -> None:
+    worker = stage.worker()
+    worker.step(10)
+    stage.send(a_prediction(), a_correction())
+    stage.kafka.fail("before", "write", OSError("no space left on device"))
+
+    with pytest.raises(BrokenState, match="no space left on device"):
+        worker.step(5)
+
+    worker.kill()
+    stage.send(a_grade())
+    stage.settle(worker)
+    assert stage.derived().total() == 2
+    stage.check()
+
+
+# What goes into a batch
+
+
+def test_a_batch_is_closed_by_its_bytes(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_CHUNK", 2)
+    messages = [a_prediction(prediction_id=f"p{i:02}") for i in range(12)]
+    worker = stage.worker(batch_bytes=3 * len(messages[0].value or b""))
+    worker.step(10)
+    before = stage.kafka.calls.count(("a", "commit_transaction"))
+    stage.send(*messages)
+
+    stage.settle(worker)
+
+    assert stage.kafka.calls.count(("a", "commit_transaction")) == before + 3, "4 messages each, the fourth is over"
+
+
+def test_the_trace_of_the_feedback_is_passed_on_also_where_it_waited(stage: Stage) -> None:
+    worker = stage.worker()
+    for task, order in (("t", (0, 1)), ("u", (1, 0))):
+        messages = [
+            raw("Prediction", prediction(task), headers=[("traceparent", b"of the prediction")]),
+            raw("Correction", correction(task), headers=[("other", b"x"), ("traceparent", task.encode())]),
+        ]
+        for i in order:
+            stage.send(messages[i])
+            stage.settle(worker)
+    found = stage.kafka.records(stage.topology.topic_of("Example"))
+    assert {record.key: record.headers for record in found} == {task: [("traceparent", task)] for task in (b"t", b"u")}
+
+
+def test_too_many_dead_letters_in_a_minute_stop_the_worker_before_they_are_written(stage: Stage) -> None:
+    worker = stage.worker(max_dead_letters=3)
+    poison = POISON["no value"][1]("t")
+    stage.send(*[poison] * 3)
+    stage.settle(worker)
+    stage.kafka.now += 61_000
+    stage.send(*[poison] * 2)
+    stage.settle(worker)
+    committed = stage.committed()
+    stage.send(*[poison] * 2)
+
+    with pytest.raises(DeadLetterRateExceeded, match="4 dead letters within a minute"):
+        worker.step(5)
+
+    assert stage.letters().total() == 5
+    assert stage.committed() == committed
+
+
+def big_pair(task: str, output: int, reason: int) -> tuple[Raw, Raw]:
+    text = {"content_type": "text/plain", "body": "x" * output}
+    confirmed = correction(task, verdict="CONFIRMED", reason="y" * reason)
+    return raw("Prediction", prediction(task, output=text)), raw("Correction", confirmed)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        big_pair("t", output=280_000, reason=280_000),
+        big_pair("t" * 80_000, output=217_000, reason=139_000),  # it is the key with which the message is too large
+    ],
+    ids=["value", "key and value"],
+)
+def test_a_pair_too_large_for_the_derived_topics_is_a_dead_letter(stage: Stage, pair: tuple[Raw, Raw]) -> None:
+    stage.settings = stage.settings.model_copy(update={"max_event_bytes": 300_000})
+    stage.topology = type(stage.topology)(stage.settings)
+    worker = stage.worker()
+    stage.send(*pair, a_prediction("neighbour"), a_correction("neighbour"))
+
+    stage.settle(worker)
+
+    assert stage.derived().total() == 1
+    assert [reason for *_, reason in stage.letters()] == ["pair_too_large"]
+
+
+# Schemas
+
+
+class Registry(BundledCatalog):
+    """A catalog that can be down, and learn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = 0
+
+    def learn(self, schema: Schema) -> None:
+        self._schemas[hashed_id(schema)] = schema
+
+    def schema(self, schema_id: int) -> Schema:
+        self._answer()
+        return super().schema(schema_id)
+
+    def id_for(self, record: str, topic: str) -> int:
+        self._answer()
+        return super().id_for(record, topic)
+
+    def _answer(self) -> None:
+        if self.down:
+            self.down -= 1
+            raise RegistryUnavailable("the registry is down")
+
+
+NEWER = Schema(codec.bundled("Correction").text.replace("A reviewer's verdict on one prediction.", "A verdict.", 1))
+UNKNOWN = wire.frame(hashed_id(NEWER), (a_correction().value or b"")[wire.HEADER :])
+
+
+def of_a_newer_schema() -> Raw:
+    return Raw("Correction", "t", b"t", UNKNOWN)
+
+
+def test_an_unknown_schema_is_waited_for_and_then_read(stage: Stage) -> None:
+    stage.catalog = catalog = Registry()
+    worker = stage.worker()
+    stage.send(a_prediction(), of_a_newer_schema(), a_grade())
+    worker.step(100)
+    assert not stage.derived()
+
+    catalog.learn(NEWER)
+    stage.passed += 2
+    stage.settle(worker)
+
+    assert stage.derived().total() == 2
+    stage.check()
+
+
+def test_a_schema_that_stays_unknown_stops_the_worker_and_is_named(stage: Stage) -> None:
+    worker = stage.worker()
+    stage.send(a_prediction())
+    stage.settle(worker)
+    committed = stage.committed()
+    stage.send(of_a_newer_schema())
+    topic, partition = stage.place(a_correction())
+    with pytest.raises(UnknownSchema, match=rf"{hashed_id(NEWER)} at {topic}/{partition}@0"):
+        for _ in range(100):
+            stage.passed += 1.1
+            worker.step()
+    assert stage.committed() == committed
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.7, 1.1])
+def test_a_schema_that_stays_unknown_is_a_dead_letter_where_that_is_wanted(stage: Stage, seconds: float) -> None:
+    """However much time passes between any two looks at the clock."""
+    stage.seconds_a_look = seconds
+    worker = stage.worker(unknown_schema="dead-letter")
+    stage.send(a_prediction(), of_a_newer_schema(), a_grade())
+    stage.settle(worker, steps=2_000)
+    assert stage.derived().total() == 1
+    assert [reason for *_, reason in stage.letters()] == ["unknown_schema"]
+
+
+def test_a_registry_that_is_down_is_waited_for(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.catalog = catalog = Registry()
+    stage.send(a_prediction(), a_correction())
+    worker = stage.worker().start()
+    catalog.down = 5
+    for _ in range(50):
+        stage.passed += 1
+        worker.step()
+    assert catalog.down == 0
+    stage.check()
+
+
+def test_a_worker_that_is_stopped_while_the_registry_is_down_ends(stage: Stage) -> None:
+    stage.catalog = catalog = Registry()
+    catalog.down = 1_000
+    found = engine.Engine(
+        stage.settings.model_copy(update={"state_dir": stage.folder / "a"}),
+        stage.topology,
+        stage.catalog,
+        stage.kafka,
+        stage.clock,
+    )
+    found.stop()
+    found.run()
+    assert found.status()["ok"] is False
+
+
+# The window
+
+
+def test_an_idle_topic_does_not_keep_state_for_ever(stage: Stage) -> None:
+    worker = stage.worker()
+    for i in range(4):
+        stage.send(a_prediction(prediction_id=f"p{i}"))
+        stage.settle(worker)
+        worker.step()
+        stage.kafka.now += WINDOW_MS
+    stage.send(a_prediction(prediction_id="p4"))
+    stage.settle(worker)
+    assert predictions_kept(worker, "t", 5, stage.place(a_prediction())[1]) == ["p2", "p3", "p4"]
+
+
+def test_an_idle_topic_with_something_to_read_keeps_the_state(stage: Stage) -> None:
+    worker = stage.worker()
+    stage.send(a_prediction("old"))
+    stage.settle(worker)
+    service = stage.kafka.producer({"transactional.id": "service"})
+    service.init_transactions(1)
+    service.begin_transaction()
+    topic, partition = stage.place(a_correction("old"))
+    late = a_correction("old")
+    service.produce(topic, late.value, late.key, partition, headers=None)
+    for _ in range(4):
+        stage.kafka.now += WINDOW_MS
+        stage.send(*(raw("Prediction", prediction(f"u{i}", str(stage.kafka.now))) for i in range(4)))
+        stage.settle(worker)
+        worker.step(2)
+
+    service.commit_transaction(1)
+    stage.settle(worker)
+
+    assert stage.derived().total() == 1, "it arrived in time, though nobody could read it until now"
+    stage.check()
+
+
+def predictions_kept(worker: Worker, task: str, many: int, partition: int) -> list[str]:
+    assert worker.engine is not None and worker.engine._folder is not None
+    kept = {key for key, _ in worker.engine._folder.store(partition).scan(state.PREDICTION)}
+    return [f"p{i}" for i in range(many) if state.PREDICTION + state.episode_of(task, f"p{i}") in kept]
