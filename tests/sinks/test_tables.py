@@ -83,25 +83,30 @@ def test_offsets_outlive_checkpoints_and_reopened_handles(tmp_path: Path) -> Non
 
 
 def test_two_writers_at_once_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
-    fenced = []
+    fenced: list[int] = []
+    both_are_open = threading.Barrier(2)
 
-    def write() -> None:
+    def write(step: int) -> None:  # other steps: the first commit of one fences the other
         mine = writer(tmp_path)
-        while (offset := mine.open().get(PLACE, 0)) < 60:
+        offset = mine.open().get(PLACE, 0)
+        both_are_open.wait(30)
+        while offset < 60:
             try:
-                for start in range(offset, 60, 2):
-                    commit(mine, start, 2)
+                for start in range(offset, 60, step):
+                    commit(mine, start, step)
             except WorkerFenced:
-                fenced.append(1)
+                fenced.append(step)
+            offset = mine.open().get(PLACE, 0)
 
-    threads = [threading.Thread(target=write) for _ in range(2)]
+    threads = [threading.Thread(target=write, args=(step,)) for step in (2, 3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     table = DeltaTable(tmp_path / TABLE.name).to_pyarrow_table(columns=["_offset"])
-    assert sorted(table["_offset"].to_pylist()) == list(range(60))
-    assert fenced, "they never met: the test proves nothing"
+    (end,) = landed(str(tmp_path)).values()
+    assert sorted(table["_offset"].to_pylist()) == list(range(end))
+    assert fenced
 
 
 @pytest.mark.parametrize(
