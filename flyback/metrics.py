@@ -13,18 +13,14 @@ _LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 EVENTS = Counter("flyback_events", "Raw events processed in committed transactions.", ["topic"])
 DERIVED = Counter("flyback_derived", "Derived events written in committed transactions.", ["topic"])
 DUPLICATES = Counter("flyback_duplicates", "Raw events dropped as copies of an earlier one.", ["topic"])
-DEAD_LETTERS = Counter(
-    "flyback_dead_letters", "Messages dead-lettered in committed transactions.", ["topic", "reason"]
-)
+DEAD_LETTERS = Counter("flyback_dead_letters", "Messages dead-lettered in committed transactions.", ["topic", "reason"])
 TRANSACTIONS = Counter("flyback_transactions", "Transactions by outcome: committed or aborted.", ["outcome"])
 TRANSACTION_SECONDS = Histogram(
     "flyback_transaction_seconds", "Time from the begin of a transaction to its end.", buckets=_LATENCY
 )
 ASSIGNED = Gauge("flyback_assigned_partitions", "Partitions that this worker owns.")
 RESTORING = Gauge("flyback_restoring_partitions", "Owned partitions that are still being restored.")
-RESTORED = Counter(
-    "flyback_restored_events", "Events replayed to restore state; their output was thrown away."
-)
+RESTORED = Counter("flyback_restored_events", "Events replayed to restore state; their output was thrown away.")
 EXPIRED = Counter("flyback_expired_entries", "State entries that left the join window.")
 WAITS = Counter(
     "flyback_waits",

@@ -102,12 +102,8 @@ class Settings(BaseSettings):
     )
     sasl_username: str | None = _env("KAFKA_SASL_USERNAME", None, "SASL user.")
     sasl_password: SecretStr | None = _env("KAFKA_SASL_PASSWORD", None, "SASL password.")
-    ssl_ca_location: Path | None = _env(
-        "KAFKA_SSL_CA_LOCATION", None, "CA certificates (PEM) that sign the brokers."
-    )
-    ssl_certificate_location: Path | None = _env(
-        "KAFKA_SSL_CERTIFICATE_LOCATION", None, "Client certificate (PEM)."
-    )
+    ssl_ca_location: Path | None = _env("KAFKA_SSL_CA_LOCATION", None, "CA certificates (PEM) that sign the brokers.")
+    ssl_certificate_location: Path | None = _env("KAFKA_SSL_CERTIFICATE_LOCATION", None, "Client certificate (PEM).")
     ssl_key_location: Path | None = _env("KAFKA_SSL_KEY_LOCATION", None, "Client key (PEM).")
     ssl_key_password: SecretStr | None = _env("KAFKA_SSL_KEY_PASSWORD", None, "Password of the client key.")
 
@@ -117,9 +113,7 @@ class Settings(BaseSettings):
         None,
         "Confluent-compatible registry; without it schema ids are hashes of the schemas.",
     )
-    registry_username: str | None = _env(
-        "SCHEMA_REGISTRY_USERNAME", None, "Registry user (basic authentication)."
-    )
+    registry_username: str | None = _env("SCHEMA_REGISTRY_USERNAME", None, "Registry user (basic authentication).")
     registry_password: SecretStr | None = _env("SCHEMA_REGISTRY_PASSWORD", None, "Registry password.")
     registry_ssl_ca_location: Path | None = _env(
         "SCHEMA_REGISTRY_SSL_CA_LOCATION", None, "CA certificates (PEM) of the registry."
@@ -129,12 +123,8 @@ class Settings(BaseSettings):
     topic_prefix: str = _env(
         "FLYBACK_TOPIC_PREFIX", "flyback.", "Put before every topic's name.", pattern=r"^[A-Za-z0-9._-]+$"
     )
-    partitions: int = _env(
-        "FLYBACK_PARTITIONS", 4, "Partitions of every event topic, when topics are created.", ge=1
-    )
-    replication_factor: int = _env(
-        "FLYBACK_REPLICATION_FACTOR", 1, "Replicas, when topics are created.", ge=1
-    )
+    partitions: int = _env("FLYBACK_PARTITIONS", 4, "Partitions of every event topic, when topics are created.", ge=1)
+    replication_factor: int = _env("FLYBACK_REPLICATION_FACTOR", 1, "Replicas, when topics are created.", ge=1)
     max_event_bytes: int = _env(
         "FLYBACK_MAX_EVENT_BYTES",
         1_000_000,
@@ -158,9 +148,7 @@ class Settings(BaseSettings):
         "FLYBACK_TRANSACTION_INTERVAL", timedelta(milliseconds=100), "How long one batch may gather."
     )
     batch_events: int = _env("FLYBACK_BATCH_EVENTS", 10_000, "Most events in one transaction.", ge=1)
-    batch_bytes: int = _env(
-        "FLYBACK_BATCH_BYTES", 32_000_000, "Bytes after which a transaction is closed.", ge=1
-    )
+    batch_bytes: int = _env("FLYBACK_BATCH_BYTES", 32_000_000, "Bytes after which a transaction is closed.", ge=1)
     session_timeout: Duration = _env(
         "FLYBACK_SESSION_TIMEOUT", timedelta(seconds=10), "Kafka's session timeout of a worker."
     )
@@ -201,15 +189,11 @@ class Settings(BaseSettings):
     )
 
     # SDK
-    buffer_events: int = _env(
-        "FLYBACK_BUFFER_EVENTS", 100_000, "Most events that wait in a client's memory.", ge=1
-    )
+    buffer_events: int = _env("FLYBACK_BUFFER_EVENTS", 100_000, "Most events that wait in a client's memory.", ge=1)
     buffer_bytes: int = _env(
         "FLYBACK_BUFFER_BYTES", 128_000_000, "Most bytes that wait in a client's memory.", ge=1_000_000
     )
-    linger: Duration = _env(
-        "FLYBACK_LINGER", timedelta(milliseconds=20), "How long the client gathers a batch."
-    )
+    linger: Duration = _env("FLYBACK_LINGER", timedelta(milliseconds=20), "How long the client gathers a batch.")
     delivery_timeout: Duration = _env(
         "FLYBACK_DELIVERY_TIMEOUT",
         timedelta(minutes=2),

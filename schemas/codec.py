@@ -98,9 +98,7 @@ def decode(record: str, value: bytes, writer: Schema) -> Record:
     reader = bundled(record)
     expected = f"{NAMESPACE}.{record}"
     if writer.name != expected:
-        raise InvalidEvent(
-            "wrong_record_type", "", f"the topic holds {expected}, this is {writer.name or 'no record'}"
-        )
+        raise InvalidEvent("wrong_record_type", "", f"the topic holds {expected}, this is {writer.name or 'no record'}")
     body = io.BytesIO(value)
     body.seek(wire.HEADER)
     try:
@@ -116,17 +114,11 @@ def decode(record: str, value: bytes, writer: Schema) -> Record:
     except EOFError:
         raise _truncated() from None
     except fastavro.read.SchemaResolutionError as error:
-        raise InvalidEvent(
-            "incompatible_schema", "", f"the writer's schema does not resolve: {error}"
-        ) from None
-    except (
-        Exception
-    ) as error:  # fastavro raises whatever the bytes provoke: IndexError, MemoryError, struct.error ...
+        raise InvalidEvent("incompatible_schema", "", f"the writer's schema does not resolve: {error}") from None
+    except Exception as error:  # fastavro raises whatever the bytes provoke: IndexError, MemoryError, struct.error ...
         if isinstance(error, IndexError) and body.tell() == len(value) and value[-1] >= 0x80:
             raise _truncated() from None  # the last byte of a number announces another one
-        raise InvalidEvent(
-            "invalid_avro", "", f"no Avro body of {expected}: {type(error).__name__}"
-        ) from None
+        raise InvalidEvent("invalid_avro", "", f"no Avro body of {expected}: {type(error).__name__}") from None
     if (rest := len(value) - body.tell()) > 0:
         raise InvalidEvent("trailing_bytes", "", f"{rest} bytes follow the Avro body")
     if not isinstance(found, dict):

@@ -25,9 +25,7 @@ def accept(
     and RegistryUnavailable for what may be read later.
     """
     if value is not None and len(value) > max_bytes:
-        raise InvalidEvent(
-            "oversized", "", f"the value has {len(value)} bytes, FLYBACK_MAX_EVENT_BYTES is {max_bytes}"
-        )
+        raise InvalidEvent("oversized", "", f"the value has {len(value)} bytes, FLYBACK_MAX_EVENT_BYTES is {max_bytes}")
     writer = catalog.schema(wire.schema_id(value))
     assert value is not None  # schema_id() refuses an empty one
     event = codec.decode(record, value, writer)

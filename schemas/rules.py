@@ -57,9 +57,7 @@ def check_grade(event: Record) -> None:
     for i, score in enumerate(event["scores"]):
         _named(f"scores[{i}].criterion", score["criterion"])
         if not (math.isfinite(score["max_score"]) and score["max_score"] > 0):
-            raise InvalidEvent(
-                "out_of_range", f"scores[{i}].max_score", f"must be above 0, is {score['max_score']}"
-            )
+            raise InvalidEvent("out_of_range", f"scores[{i}].max_score", f"must be above 0, is {score['max_score']}")
         if not (math.isfinite(score["score"]) and score["score"] <= score["max_score"]):
             raise InvalidEvent(
                 "out_of_range",

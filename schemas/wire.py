@@ -22,7 +22,5 @@ def schema_id(value: bytes | None) -> int:
             "no_magic_byte", "", f"the first byte is 0x{value[0]:02x}, not 0x00: not Confluent's wire format"
         )
     if len(value) < HEADER:
-        raise InvalidEvent(
-            "truncated", "", f"the value has {len(value)} bytes, its header alone needs {HEADER}"
-        )
+        raise InvalidEvent("truncated", "", f"the value has {len(value)} bytes, its header alone needs {HEADER}")
     return int.from_bytes(value[1:HEADER], "big")

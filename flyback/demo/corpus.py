@@ -83,9 +83,7 @@ def read(path: Path, progress: Progress | None = None) -> list[Text]:
                     progress("read", len(texts), total)
                 texts += _texts_of(corpora, name, domain)
     except (tarfile.TarError, zlib.error, EOFError, OSError, KeyError, ValueError) as error:
-        raise CorpusError(
-            f"{path} is not the published corpus ({error}): delete it and run this again"
-        ) from error
+        raise CorpusError(f"{path} is not the published corpus ({error}): delete it and run this again") from error
     if progress:
         progress("read", total, total)
     return texts

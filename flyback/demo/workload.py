@@ -86,9 +86,7 @@ def vader() -> Score:
     try:
         from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
     except ImportError as error:
-        raise ConfigurationError(
-            "the demo's model is not installed: type `pip install 'flyback[demo]'`"
-        ) from error
+        raise ConfigurationError("the demo's model is not installed: type `pip install 'flyback[demo]'`") from error
     analyzer = SentimentIntensityAnalyzer()
 
     def compound(text: str) -> float:
@@ -332,9 +330,7 @@ def _review_delay(rng: random.Random, minute: float, left: float) -> float:
     return delay if delay < left else within_the_rest
 
 
-def _send_order(
-    rng: random.Random, occurred: list[int], span: timedelta
-) -> tuple[list[tuple[int, int]], int]:
+def _send_order(rng: random.Random, occurred: list[int], span: timedelta) -> tuple[list[tuple[int, int]], int]:
     """(microseconds after the start, slot) of all that is sent, in order, and how many are second copies."""
     minute = max(1, span // timedelta(microseconds=1) // (SPAN // timedelta(minutes=1)))
     sent = list(occurred)

@@ -30,9 +30,7 @@ def test_every_domain_has_as_many_texts_as_were_published(texts: list[Text]) -> 
     assert len(texts) == 23_703
 
 
-def test_texts_come_domain_by_domain_in_the_order_of_their_files(
-    texts: list[Text], pinned_sdist: Path
-) -> None:
+def test_texts_come_domain_by_domain_in_the_order_of_their_files(texts: list[Text], pinned_sdist: Path) -> None:
     assert list(dict.fromkeys(text.domain for text in texts)) == list(DOMAINS)
     assert [text.text_id for text in texts if text.domain == "amazon"][:3] == ["1_1", "1_2", "1_3"]
     assert corpus.read(pinned_sdist) == texts
@@ -84,9 +82,7 @@ def test_reading_reports_progress_up_to_the_last_text(pinned_sdist: Path) -> Non
     ],
     ids=["no archive", "no corpora", "broken corpora", "empty corpora", "texts missing"],
 )
-def test_anything_but_the_published_corpora_is_refused(
-    tmp_path: Path, content: bytes, complaint: str
-) -> None:
+def test_anything_but_the_published_corpora_is_refused(tmp_path: Path, content: bytes, complaint: str) -> None:
     path = tmp_path / "sdist.tar.gz"
     path.write_bytes(content)
     with pytest.raises(CorpusError, match=complaint):

@@ -83,23 +83,16 @@ def test_a_cache_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         sdist.fetch(tmp_path / "file" / "cache")
 
 
-def test_two_processes_may_fetch_into_one_cache_at_once(
-    pinned_sdist: Path, no_index: Path, tmp_path: Path
-) -> None:
+def test_two_processes_may_fetch_into_one_cache_at_once(pinned_sdist: Path, no_index: Path, tmp_path: Path) -> None:
     shutil.copy(pinned_sdist, no_index)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    running = [
-        subprocess.Popen([sys.executable, "-c", FETCH, str(tmp_path / "c")], env=environment)
-        for _ in range(2)
-    ]
+    running = [subprocess.Popen([sys.executable, "-c", FETCH, str(tmp_path / "c")], env=environment) for _ in range(2)]
     assert [process.wait(120) for process in running] == [0, 0]
     assert (tmp_path / "c" / sdist.FILE_NAME).read_bytes() == pinned_sdist.read_bytes()
     assert leftovers(tmp_path / "c") == []
 
 
-def test_an_environment_without_pip_fetches_all_the_same(
-    pinned_sdist: Path, no_index: Path, tmp_path: Path
-) -> None:
+def test_an_environment_without_pip_fetches_all_the_same(pinned_sdist: Path, no_index: Path, tmp_path: Path) -> None:
     shutil.copy(pinned_sdist, no_index)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
     subprocess.run(

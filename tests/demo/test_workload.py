@@ -62,9 +62,7 @@ def test_the_whole_corpus_gives_a_model_and_a_human_prediction_and_a_correction_
 ) -> None:
     assert len(predictions(sent)) == len(corrections(sent)) == 47_406
     kinds = Counter((answer.actor_kind, answer.segment) for answer in predictions(sent).values())
-    assert kinds == {
-        (kind, name): domain.texts for kind in ("MODEL", "HUMAN") for name, domain in DOMAINS.items()
-    }
+    assert kinds == {(kind, name): domain.texts for kind in ("MODEL", "HUMAN") for name, domain in DOMAINS.items()}
     assert Counter(answer.task_id for answer in predictions(sent).values()).most_common(1)[0][1] == 2
     assert {review.prediction_id for review in corrections(sent).values()} == set(predictions(sent))
 
@@ -180,9 +178,7 @@ def test_every_event_lies_in_the_span_and_no_correction_before_its_prediction(se
 
 
 def test_most_corrections_take_minutes_and_some_take_hours(sent: list[Planned]) -> None:
-    minutes = [
-        (review.occurred_at - answer.occurred_at) / timedelta(minutes=1) for answer, review in pairs(sent)
-    ]
+    minutes = [(review.occurred_at - answer.occurred_at) / timedelta(minutes=1) for answer, review in pairs(sent)]
     assert 2 < statistics.median(minutes) < 8
     late = sum(delay > 60 for delay in minutes) / len(minutes)
     assert 0.03 < late < 0.12
@@ -193,9 +189,7 @@ def test_about_one_pair_in_a_hundred_is_sent_with_its_correction_first(sent: lis
     for position, event in enumerate(sent):
         first_sent.setdefault(key(event), position)
     feedback_first = [
-        (answer, review)
-        for answer, review in pairs(sent)
-        if first_sent[key(review)] < first_sent[key(answer)]
+        (answer, review) for answer, review in pairs(sent) if first_sent[key(review)] < first_sent[key(answer)]
     ]
     assert len(feedback_first) / 47_406 == pytest.approx(workload.FEEDBACK_FIRST, abs=0.0001)
 
