@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 from collections import Counter
@@ -13,23 +12,15 @@ from typing import Any
 from unittest.mock import patch
 
 from flyback import settings
-from flyback.errors import InvalidEvent
-from flyback.schemas import codec
 from flyback.schemas.catalog import BundledCatalog, Catalog
-from flyback.schemas.intake import accept
-from flyback.streams import dlq, join, rates
 from flyback.streams.engine import Engine
-from flyback.streams.join import Arrived
-from flyback.streams.rates import Cell, Counts
 from flyback.streams.state import Store, Writes
-from flyback.streams.topology import Kind, Topology, partition_for
+from flyback.streams.topology import Topology, partition_for
 from tests.strategies import EPOCH_MS, WINDOW_MS
 from tests.streams.kafka_double import MemoryKafka
-from tests.streams.kafka_double_broker import Place, Record
+from tests.streams.kafka_double_broker import Place
 from tests.streams.records import Raw
-
-Letter = tuple[str, int, int, str]
-"""Topic, partition and offset of a refused message, and the reason."""
+from tests.streams.verdict import Stored, Verdict, letter_of
 
 
 class Worker:
@@ -164,85 +155,24 @@ class Stage:
                 return
         raise AssertionError(f"not quiet after {steps} steps: {[w.engine and w.engine.status() for w in workers]}")
 
-    def raw_records(self) -> Iterator[tuple[str, int, Record]]:
-        """What the raw topics hold, also what retention has deleted since."""
-        for topic in self.topology.raw:
-            for partition, log in enumerate(self.kafka.logs[topic]):
-                yield from ((topic, partition, record) for record in log.records if record.visible)
+    def stored(self, topic: str) -> Iterator[Stored]:
+        """All committed records, also what retention has deleted since."""
+        for partition, log in enumerate(self.kafka.logs[topic]):
+            for r in log.records[: log.stable]:
+                if r.visible:
+                    yield Stored(partition, r.offset, r.key, r.value, r.headers, r.timestamp)
 
-    def derived(self) -> Counter[str]:
-        """The content of the derived topics."""
-        return Counter(
-            _text(str(self.topology[topic].record), _decoded(str(self.topology[topic].record), record))
-            for topic in self.topology.of(Kind.DERIVED)
-            for record in self.kafka.records(topic)
-        )
-
-    def rates(self) -> dict[tuple[int, Cell], Counts]:
-        """The last counts of each cell."""
-        found = {}
-        for record in self.kafka.records(self.topology.topic_of("FailureRate")):
-            event = _decoded("FailureRate", record)
-            cell = Cell(*(event[name] for name in Cell._fields))
-            assert record.key is not None
-            assert json.loads(record.key) == [event["partition"], *cell]
-            found[event["partition"], cell] = Counts(*(event[name] for name in Counts._fields))
-        return found
-
-    def letters(self) -> Counter[Letter]:
-        """What was dead-lettered."""
-        return Counter(
-            letter_of(record) for topic in self.topology.raw for record in self.kafka.records(f"{topic}.dlq")
-        )
-
-    def expected(self) -> tuple[Counter[str], dict[tuple[int, Cell], Counts], Counter[Letter]]:
-        """What one pass over the raw topics gives: derived events, counts, dead letters."""
-        valid: list[Arrived] = []
-        letters: Counter[Letter] = Counter()
-        for topic, partition, record in self.raw_records():
-            name = str(self.topology[topic].record)
-            try:
-                event = accept(
-                    name,
-                    record.key,
-                    record.value,
-                    partition,
-                    self.settings.partitions,
-                    self.settings.max_event_bytes,
-                    self.catalog,
-                )
-            except InvalidEvent as error:
-                letters[topic, partition, record.offset, error.reason] += 1
-            else:
-                valid.append(Arrived(name, event, topic, partition, record.offset, record.timestamp))
-        outcome = join.batch(valid, self.settings.join_window)
-        letters.update((e.topic, e.partition, e.offset, "conflict") for e in outcome.conflicts)
-        counts = rates.batch(outcome.first_copies.values(), self.settings.join_window)
-        return Counter(_text(d.record, d.event) for d in outcome.derived), counts, letters
+    def verdict(self) -> Verdict:
+        return Verdict(self.settings, self.stored, self.catalog)
 
     def check(self) -> None:
         """Stream equals batch."""
-        derived, counts, letters = self.expected()
-        assert self.derived() == derived
-        assert self.rates() == counts
-        assert self.letters() == letters
+        self.verdict().check()
 
+    def derived(self) -> Counter[str]:
+        """The content of the derived topics."""
+        return self.verdict().derived()
 
-def letter_of(record: Record) -> Letter:
-    headers = {name: content or b"" for name, content in record.headers or ()}
-    return (
-        headers[dlq.TOPIC].decode(),
-        int(headers[dlq.PARTITION]),
-        int(headers[dlq.OFFSET]),
-        headers[dlq.REASON].decode(),
-    )
-
-
-def _decoded(name: str, record: Record) -> codec.Record:
-    assert record.value is not None
-    return codec.decode(name, record.value, codec.bundled(name))
-
-
-def _text(name: str, event: codec.Record) -> str:
-    """The event as its reader sees it, comparable."""
-    return json.dumps([name, codec.decode(name, codec.encode(name, event, 0), codec.bundled(name))], sort_keys=True)
+    def reasons(self) -> list[str]:
+        """Why messages were dead-lettered."""
+        return [letter_of(record).reason for record in self.verdict().letters()]

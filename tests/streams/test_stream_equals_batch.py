@@ -102,12 +102,13 @@ class Fail:
 
 @dataclass(frozen=True)
 class Stall:
-    """A worker stands still in the midst of a call, its session ends, the other one goes on, and it wakes up."""
+    """A worker stands still in the midst of a call, meanwhile its session ends, the other one goes on; it wakes up."""
 
     call: str
     worker: str = "a"
     when: str = "before"
     steps: int = 6
+    session_ends: bool = True
     transaction_times_out: bool = False
 
 
@@ -157,6 +158,7 @@ _disturbances = st.one_of(
         st.sampled_from("ab"),
         st.sampled_from(("before", "after")),
         st.integers(1, 10),
+        st.sampled_from((True, True, False)),
         st.booleans(),
     ),
     st.builds(End, st.sampled_from(("stop", "kill", "wipe", "session")), st.sampled_from("ab")),
@@ -268,7 +270,8 @@ class Play:
         self._disturbed = True
 
         def meanwhile() -> None:
-            self._end_session(stall.worker)
+            if stall.session_ends:
+                self._end_session(stall.worker)
             if stall.transaction_times_out:
                 self._time_out(stall.worker)
             for _ in range(stall.steps):

@@ -1,0 +1,120 @@
+"""What the topics hold, and what one pass over the raw ones says they should."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from flyback.errors import InvalidEvent
+from flyback.schemas import codec
+from flyback.schemas.catalog import BundledCatalog, Catalog
+from flyback.schemas.intake import accept
+from flyback.settings import Settings
+from flyback.streams import dlq, join, rates
+from flyback.streams.clients import Headers
+from flyback.streams.join import Arrived
+from flyback.streams.rates import Cell, Counts
+from flyback.streams.topology import Kind, Topology
+
+
+class Stored(NamedTuple):
+    """A committed record; `timestamp` in ms."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers | None
+    timestamp: int
+
+
+class Letter(NamedTuple):
+    """Where a refused message stood, and why it was refused."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+
+
+class Verdict:
+    """Reads topics with `read`, which gives all committed records of one in the order of each partition."""
+
+    def __init__(
+        self, settings: Settings, read: Callable[[str], Iterable[Stored]], catalog: Catalog | None = None
+    ) -> None:
+        self._settings = settings
+        self._topology = Topology(settings)
+        self._read = read
+        self._catalog = catalog or BundledCatalog()
+
+    def check(self) -> None:
+        """Stream equals batch."""
+        derived, counts, letters = self.expected()
+        assert self.derived() == derived
+        assert self.rates() == counts
+        assert Counter(letter_of(record) for record in self.letters()) == letters
+
+    def derived(self) -> Counter[str]:
+        """The content of the derived topics."""
+        found: Counter[str] = Counter()
+        for topic in self._topology.of(Kind.DERIVED):
+            name = str(self._topology[topic].record)
+            for record in self._read(topic):
+                event = _decoded(name, record)
+                assert record.key == event["task_id"].encode()
+                found[_text(name, event)] += 1
+        return found
+
+    def rates(self) -> dict[tuple[int, Cell], Counts]:
+        """The last counts of each cell."""
+        found = {}
+        for record in self._read(self._topology.topic_of("FailureRate")):
+            event = _decoded("FailureRate", record)
+            cell = Cell(*(event[name] for name in Cell._fields))
+            assert record.key is not None
+            assert json.loads(record.key) == [event["partition"], *cell]
+            assert record.partition == event["partition"]
+            found[event["partition"], cell] = Counts(*(event[name] for name in Counts._fields))
+        return found
+
+    def letters(self) -> list[Stored]:
+        """The dead letters of the raw topics."""
+        return [record for topic in self._topology.raw for record in self._read(f"{topic}.dlq")]
+
+    def expected(self) -> tuple[Counter[str], dict[tuple[int, Cell], Counts], Counter[Letter]]:
+        """Derived events, counts and dead letters by one pass over the raw topics."""
+        valid: list[Arrived] = []
+        letters: Counter[Letter] = Counter()
+        n, limit = self._settings.partitions, self._settings.max_event_bytes
+        for topic in self._topology.raw:
+            name = str(self._topology[topic].record)
+            for record in self._read(topic):
+                try:
+                    event = accept(name, record.key, record.value, record.partition, n, limit, self._catalog)
+                except InvalidEvent as error:
+                    letters[Letter(topic, record.partition, record.offset, error.reason)] += 1
+                else:
+                    valid.append(Arrived(name, event, topic, record.partition, record.offset, record.timestamp))
+        outcome = join.batch(valid, self._settings.join_window)
+        letters.update(Letter(e.topic, e.partition, e.offset, "conflict") for e in outcome.conflicts)
+        counts = rates.batch(outcome.first_copies.values(), self._settings.join_window)
+        return Counter(_text(d.record, d.event) for d in outcome.derived), counts, letters
+
+
+def letter_of(record: Stored) -> Letter:
+    """What the headers of a dead letter say."""
+    said = {name: content or b"" for name, content in record.headers or ()}
+    return Letter(said[dlq.TOPIC].decode(), int(said[dlq.PARTITION]), int(said[dlq.OFFSET]), said[dlq.REASON].decode())
+
+
+def _decoded(name: str, record: Stored) -> codec.Record:
+    assert record.value is not None
+    return codec.decode(name, record.value, codec.bundled(name))
+
+
+def _text(name: str, event: codec.Record) -> str:
+    """The event as its reader sees it, comparable."""
+    return json.dumps([name, codec.decode(name, codec.encode(name, event, 0), codec.bundled(name))], sort_keys=True)
