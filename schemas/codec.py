@@ -105,10 +105,8 @@ def decode(record: str, value: bytes, writer: Schema) -> Record:
         found = fastavro.schemaless_reader(body, writer.parsed, None)
         if writer is not reader and writer.canonical != reader.canonical:
             # a second time, since resolving skips fields that we do not have without looking at their bytes
-            end = body.tell()
             body.seek(wire.HEADER)
             found = fastavro.schemaless_reader(body, writer.parsed, reader.parsed)
-            body.seek(end)
     except UnicodeDecodeError as error:
         raise InvalidEvent("invalid_utf8", "", f"a string is not UTF-8: {error.reason}") from None
     except EOFError:
