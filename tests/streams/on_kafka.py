@@ -1,15 +1,20 @@
-"""Flyback's topics on a real Kafka: sending to them, and what they hold."""
+"""The engine over a real Kafka: sending to the raw topics, running it, and what the topics hold."""
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from confluent_kafka import KafkaError, Message, Producer
 
 from flyback import history
+from flyback.schemas.catalog import BundledCatalog
 from flyback.settings import Settings
+from flyback.streams.clients import KafkaClients
+from flyback.streams.engine import Engine
 from flyback.streams.topology import Topology, partition_for
 from tests.streams.records import Raw
 from tests.streams.verdict import Stored, Verdict
@@ -60,6 +65,12 @@ class OnKafka:
         committed = history.committed(self._settings, self._settings.group, self._ends)
         return all(committed[place] >= end for place, end in self._ends.items())
 
+    def committed(self, record: str) -> int:
+        """How much of the raw topic of `record` the group has committed, all partitions together."""
+        topic = self._topology.topic_of(record)
+        places = [(topic, partition) for partition in range(self._settings.partitions)]
+        return sum(history.committed(self._settings, self._settings.group, places).values())
+
     def stored(self, topic: str) -> Iterator[Stored]:
         for m in history.read(self._settings, [topic]):
             headers: Any = m.headers()
@@ -77,3 +88,27 @@ class OnKafka:
             return read[topic]
 
         return Verdict(self._settings, once)
+
+
+@contextmanager
+def running(settings: Settings) -> Iterator[Engine]:
+    """An engine in a thread of this process. What it raises is raised here at the end."""
+    engine = Engine(settings, Topology(settings), BundledCatalog(), KafkaClients(settings))
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            engine.run()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield engine
+    finally:
+        engine.stop()
+        thread.join(60)
+    assert not thread.is_alive()
+    if raised:
+        raise raised[0]

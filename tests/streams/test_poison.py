@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +13,10 @@ import pytest
 from flyback import settings as settings_module
 from flyback import topics
 from flyback.schemas import wire
-from flyback.schemas.catalog import BundledCatalog
 from flyback.schemas.intake import REASONS
 from flyback.streams import dlq
-from flyback.streams.clients import KafkaClients
-from flyback.streams.engine import Engine
-from flyback.streams.topology import Topology
 from tests.strategies import correction, prediction
-from tests.streams.on_kafka import OnKafka
+from tests.streams.on_kafka import OnKafka, running
 from tests.streams.records import POISON, Raw, raw
 from tests.streams.stage import Stage
 from tests.streams.verdict import Letter, Stored, letter_of
@@ -52,7 +46,11 @@ KINDS: Mapping[str, tuple[str, Callable[[str], Raw]]] = {
     "same id, other content": ("conflict", a_conflict),
 }
 TESTED_ELSEWHERE = {"invalid_avro", "incompatible_schema", "pair_too_large"}
-SETTINGS: Mapping[str, Any] = {"max_event_bytes": MAX_BYTES, "unknown_schema": "dead-letter", "unknown_schema_timeout": "0ms"}
+SETTINGS: Mapping[str, Any] = {
+    "max_event_bytes": MAX_BYTES,
+    "unknown_schema": "dead-letter",
+    "unknown_schema_timeout": "0ms",
+}
 
 
 def test_every_reason_has_a_kind_here() -> None:
@@ -102,18 +100,6 @@ def test_poison_is_one_dead_letter_and_its_neighbours_are_processed(tmp_path: Pa
         stage.close()
 
 
-@contextmanager
-def running(engine: Engine) -> Iterator[None]:
-    thread = threading.Thread(target=engine.run)
-    thread.start()
-    try:
-        yield
-    finally:
-        engine.stop()
-        thread.join(60)
-        assert not thread.is_alive()
-
-
 def test_all_poison_at_once_on_a_real_kafka(kafka_bootstrap: str, topic_prefix: str, tmp_path: Path) -> None:
     given: dict[str, Any] = {"bootstrap_servers": kafka_bootstrap, "topic_prefix": topic_prefix, "partitions": 2}
     found = settings_module.load(**given, group=topic_prefix, state_dir=tmp_path, **SETTINGS)
@@ -122,7 +108,7 @@ def test_all_poison_at_once_on_a_real_kafka(kafka_bootstrap: str, topic_prefix: 
     sent = {kind: among_neighbours(kind, f"task {i}") for i, kind in enumerate(KINDS)}
     places = {kind: [kafka.send(message) for message in messages] for kind, messages in sent.items()}
 
-    with running(Engine(found, Topology(found), BundledCatalog(), KafkaClients(found))):
+    with running(found):
         eventually(kafka.is_processed, "all is processed", 120)
 
     letters = {letter_of(letter)[:3]: letter for letter in kafka.verdict().letters()}

@@ -109,9 +109,9 @@ def _keeps_a_batch_through_a_rebalance(_: Play) -> Iterator[None]:
 
 P = "Prediction"
 C = "Correction"
-FOUR_PREDICTIONS = [Send(P, task) for task in range(4)]
-FOUR_CORRECTIONS = [Send(C, task) for task in range(4)]
-HALF_DONE = [*FOUR_PREDICTIONS, Step("a", 6), *FOUR_CORRECTIONS]
+FOUR_PREDICTIONS: list[Action] = [Send(P, task) for task in range(4)]
+FOUR_CORRECTIONS: list[Action] = [Send(C, task) for task in range(4)]
+HALF_DONE: list[Action] = [*FOUR_PREDICTIONS, Step("a", 6), *FOUR_CORRECTIONS]
 
 RULES: Mapping[str, tuple[Without, list[Action]]] = {
     "the barrier on restore": (
