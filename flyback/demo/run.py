@@ -170,15 +170,12 @@ def _new_run(options: Options) -> _Run:
 
 def _counts(stack: Stack, sent: int, of: int) -> Counts:
     worker, sink = stack.status()
-    rows = sink.get("rows")
+    totals, rows = worker.get("totals"), sink.get("rows")
+    engine = totals if isinstance(totals, dict) else {}
     return Counts(
         sent,
         of,
-        joined=_number(worker.get("events")),
-        derived=_number(worker.get("derived")),
+        joined=engine.get("events", 0),
+        derived=engine.get("derived", 0),
         rows=sum(rows.values()) if isinstance(rows, dict) else 0,
     )
-
-
-def _number(value: object) -> int:
-    return value if isinstance(value, int) else 0

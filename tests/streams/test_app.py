@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
@@ -188,6 +189,20 @@ def test_windows_follow_the_committed_counts_and_survive_a_restart(settings: Set
     again = start(settings)
     eventually(lambda: again.windows() == expected, "the windows are back", 60)
     assert again.stop() == 0
+
+
+def test_the_windows_read_whatever_compression_the_engine_may_be_set_to(settings: Settings, start: Start) -> None:
+    minute = running_minute() - 10 * MINUTE
+    codecs = get_args(Settings.model_fields["compression"].annotation)
+    for codec_name in codecs:
+        # a batch is only sent compressed where that makes it smaller
+        producer = Producer(settings.kafka(compression_type=codec_name, linger_ms=200))
+        for i in range(20):
+            send_counts(producer, settings, 0, minute - i * MINUTE, (1, 0, 0), codec_name)
+        assert producer.flush(30) == 0
+    worker = start(settings)
+    expected = {("1h", "MODEL", codec_name): 20.0 for codec_name in codecs}
+    eventually(lambda: expected.items() <= worker.windows().items(), "all are counted", 60)
 
 
 def test_two_workers_share_the_windows_and_one_takes_over_from_the_other(
