@@ -23,6 +23,7 @@ from flyback.demo.workload import expected, first
 from flyback.local.java import MissingTool, find_java
 from flyback.local.kafka import JAVA_VERSION
 from flyback.settings import Settings, load
+from flyback.sinks.tables import landed
 from tests import brokers
 from tests.conftest import ENVIRONMENT
 from tests.processes import running_in
