@@ -18,6 +18,13 @@ from flyback.settings import Settings
 _SECONDS = 30.0
 _BATCH = 10_000
 _LOOK_BACK = 64
+# A topic that was just made, or whose leader is moving: over in a moment.
+_PASSING = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._TRANSPORT,
+)
 _NO_GROUP = "flyback-reader"  # librdkafka wants a name; it never reaches a coordinator
 
 Place = tuple[str, int]
@@ -134,11 +141,16 @@ def _wait_for_open_transactions(settings: Settings, consumer: Consumer, topics: 
 
 def _watermarks(consumer: Consumer, place: Place, seconds: float) -> tuple[int, int]:
     """First offset, and the one after the last that this consumer may see."""
-    try:
-        low, high = consumer.get_watermark_offsets(TopicPartition(*place), timeout=seconds)
-    except KafkaException as error:
-        raise BrokerError(f"cannot ask for the end of {place[0]}/{place[1]}: {error.args[0].str()}") from error
-    return int(low), int(high)
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(TopicPartition(*place), timeout=seconds)
+        except KafkaException as error:
+            if error.args[0].code() not in _PASSING or time.monotonic() > deadline:
+                raise BrokerError(f"cannot ask for the end of {place[0]}/{place[1]}: {error.args[0].str()}") from error
+            time.sleep(0.05)
+        else:
+            return int(low), int(high)
 
 
 def _starts(consumer: Consumer, look_back: Mapping[Place, int], seconds: float) -> tuple[dict[Place, int], set[Place]]:
