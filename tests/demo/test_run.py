@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from tests.conftest import ENVIRONMENT
 from tests.processes import running_in
 from tests.waiting import eventually
 
+Start = Callable[..., subprocess.Popen[str]]
 LIMIT = 200
 SECONDS = 200
 
@@ -145,7 +147,9 @@ def test_two_runs_on_one_kafka_are_kept_apart_by_their_topics(on_kafka: Played, 
     assert f"demo-{folder.name.lower()}.predictions.v1" in admin.list_topics(timeout=10).topics
 
 
-def test_ctrl_c_ends_it_and_leaves_nothing_running(embedded_bootstrap: str, pinned_sdist: Path, tmp_path: Path) -> None:
+def test_ctrl_c_ends_it_and_leaves_nothing_running(
+    start: Start, embedded_bootstrap: str, pinned_sdist: Path, tmp_path: Path
+) -> None:
     process = start(tmp_path)
     eventually(lambda: len(running_in(tmp_path)) > 5, "its processes run", 60)
     process.send_signal(signal.SIGINT)
@@ -155,7 +159,9 @@ def test_ctrl_c_ends_it_and_leaves_nothing_running(embedded_bootstrap: str, pinn
     assert running_in(tmp_path) == {}
 
 
-def test_live_it_stays_up_until_ctrl_c(embedded_bootstrap: str, pinned_sdist: Path, tmp_path: Path) -> None:
+def test_live_it_stays_up_until_ctrl_c(
+    start: Start, embedded_bootstrap: str, pinned_sdist: Path, tmp_path: Path
+) -> None:
     process = start(tmp_path, "--live", "--limit", "100")
 
     def examples() -> int:
@@ -171,15 +177,28 @@ def test_live_it_stays_up_until_ctrl_c(embedded_bootstrap: str, pinned_sdist: Pa
     assert running_in(tmp_path) == {}
 
 
-def start(folder: Path, *options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "flyback", "demo", *options],
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a demo in a folder; one that a failed test left running is killed, and its children end with it."""
+    running: list[subprocess.Popen[str]] = []
+
+    def run(folder: Path, *options: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flyback", "demo", *options],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        running.append(process)
+        return process
+
+    yield run
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 @pytest.fixture
