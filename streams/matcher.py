@@ -87,6 +87,7 @@ class _Step:
         self._matcher = matcher
         self._window_ms = matcher.window_ms
         self._waiting: dict[bytes, list[bytes]] = defaultdict(list)
+        self._earliest: bytes | None = None
         self.matched = Matched()
         self._writes = self.matched.writes
         schemas = {state.schema_key(wire.schema_id(m.value)): m.schema for m in messages}
@@ -150,8 +151,9 @@ class _Step:
             self._writes[target] = None
             if target[:1] == state.PREDICTION:
                 self._writes[state.REVIEW + target[1:]] = None
-        if due:
-            self._matcher.expired_to = due[-1]
+        reached = due[-1] if due else start
+        # a batch that spans more than a window holds entries that are due already: the next scan must see them
+        self._matcher.expired_to = min(reached, self._earliest or reached)
         self.matched.expired = len(due)
 
     def _first_copy(self, key: bytes, message: Message, keep: bool) -> bool:
@@ -169,7 +171,7 @@ class _Step:
         if keep:
             entry = entry._replace(traceparent=message.traceparent, value=message.value)
         self._writes[key] = entry.pack()
-        self._writes[state.expiry_key(at, key)] = b""
+        self._forget_after(at, key)
         return True
 
     def _pair(self, prediction: Message, feedback: Message) -> None:
@@ -191,7 +193,7 @@ class _Step:
         stored = self._get(key)
         if stored is None:
             closed = closes_at(cell, self._window_ms) - self._window_ms
-            self._writes[state.expiry_key(closed, key)] = b""
+            self._forget_after(closed, key)
         counts = (Counts() if stored is None else state.unpack_counts(stored)).plus(change)
         self._writes[key] = state.pack_counts(counts)
         self.matched.counts[cell] = counts
@@ -201,7 +203,14 @@ class _Step:
         marked = self._get(key)
         if marked is None or state.unpack_time(marked) < arrived_at:
             self._writes[key] = state.pack_time(arrived_at)
-            self._writes[state.expiry_key(arrived_at, key)] = b""
+            self._forget_after(arrived_at, key)
+
+    def _forget_after(self, milliseconds: int, key: bytes) -> None:
+        """Let a key be deleted once the slowest topic is one window past this time."""
+        expiry = state.expiry_key(milliseconds, key)
+        self._writes[expiry] = b""
+        if self._earliest is None or expiry < self._earliest:
+            self._earliest = expiry
 
     def _feedback_waiting(self, episode: bytes) -> Iterator[tuple[bytes, Entry]]:
         keys = [key for key, _ in self._matcher.store.scan(state.FEEDBACK + episode)]

@@ -164,6 +164,21 @@ def test_entries_are_forgotten_although_the_batch_that_forgot_them_first_was_dro
     assert worker.kinds_kept() == {state.META, state.SCHEMA}
 
 
+def test_an_entry_that_is_due_in_its_own_batch_is_forgotten_later(worker: Worker) -> None:
+    at = EPOCH_MS + 3 * WINDOW_MS
+    worker.batch(message(arrived("Correction", correction(), 0, EPOCH_MS + 10)))
+    worker.batch(
+        message(arrived("Grade", grade(), 0, EPOCH_MS)),  # this topic was behind, and is read to its end at once
+        message(arrived("Grade", grade("u"), 1, at)),
+        message(arrived("Correction", correction("u"), 1, at)),
+        message(arrived("Prediction", prediction("u"), 0, at)),
+    )
+    worker.all_topics_reach(at + 3 * WINDOW_MS)
+    while worker.batch().expired:
+        pass
+    assert worker.kinds_kept() == {state.META, state.SCHEMA}
+
+
 def test_copies_are_counted_and_dropped(worker: Worker) -> None:
     event = prediction()
     worker.batch(message(arrived("Prediction", event, 0)), message(arrived("Prediction", event, 1)))
@@ -313,3 +328,17 @@ def test_counts_are_absolute_and_follow_the_winning_review(worker: Worker) -> No
     assert worker.counts == {cell: Counts(predictions=1, reviewed=1, failures=0)}
     worker.batch(message(arrived("Prediction", prediction("u"), 1)))
     assert worker.counts == {cell: Counts(predictions=2, reviewed=1, failures=0)}
+
+
+@pytest.mark.parametrize("first", ["Prediction", "Correction"])
+@pytest.mark.parametrize(("early", "reviewed"), [(1, 1), (0, 0)])
+def test_feedback_that_arrives_when_the_minute_closes_is_paired_and_not_counted(
+    worker: Worker, first: str, early: int, reviewed: int
+) -> None:
+    cell = rates.cell_of(prediction())
+    at = rates.closes_at(cell, WINDOW_MS) - early
+    both = [message(arrived("Prediction", prediction())), message(arrived("Correction", correction(), arrived_at=at))]
+    for each in both if first == "Prediction" else reversed(both):
+        worker.batch(each)
+    assert len(worker.derived) == 1
+    assert worker.counts == {cell: Counts(predictions=1, reviewed=reviewed, failures=reviewed)}
