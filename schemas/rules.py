@@ -12,11 +12,19 @@ MIN_MICROS = -62_135_596_800_000_000  # 0001-01-01: what Python, Arrow, Delta an
 MAX_MICROS = 253_402_300_799_999_999  # 9999-12-31
 MIN_PROBABILITY = 1e-4
 """Smallest sampling probability: the weight of one review is at most 10,000."""
+MAX_LABEL = 1_000
+"""Longest actor name, actor version and segment of a prediction, in characters: they name its failure rate."""
 
 
 def _named(field: str, value: str) -> None:
     if not value:
         raise InvalidEvent("empty_field", field, "must not be empty")
+
+
+def _label(field: str, value: str) -> None:
+    """What is no label but a text would not fit into the key and the value of its failure rate."""
+    if len(value) > MAX_LABEL:
+        raise InvalidEvent("out_of_range", field, f"must have at most {MAX_LABEL} characters, has {len(value)}")
 
 
 def _between(field: str, value: float | None, low: float, high: float) -> None:
@@ -35,6 +43,9 @@ def check_prediction(event: Record) -> None:
     """Raises InvalidEvent naming the first field that breaks a rule."""
     _identified(event, "segment")
     _named("actor.name", event["actor"]["name"])
+    _label("actor.name", event["actor"]["name"])
+    _label("actor.version", event["actor"]["version"])
+    _label("segment", event["segment"])
     _between("confidence", event["confidence"], 0, 1)
 
 

@@ -10,7 +10,7 @@ from flyback.schemas import codec
 from flyback.schemas.catalog import hashed_id
 from flyback.schemas.codec import Record
 from flyback.streams.clients import Headers
-from tests.strategies import correction, grade
+from tests.strategies import correction, grade, prediction
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ def _bytes(change: Callable[[bytes], bytes | None]) -> Callable[[str], Raw]:
 
 def _event(record: str, **changed: Any) -> Callable[[str], Raw]:
     def build(task: str) -> Raw:
+        if record == "Prediction":
+            return raw(record, prediction(task, prediction_id="poison") | changed)
         if record == "Grade":
             return raw(record, grade(task, grade_id="poison") | changed)
         return raw(record, correction(task, correction_id="poison") | changed)
@@ -80,6 +82,7 @@ POISON: Mapping[str, tuple[str, Callable[[str], Raw]]] = {
         "out_of_range",
         _event("Grade", scores=[{"criterion": "polite", "score": float("nan"), "max_score": 5.0}]),
     ),
+    "a text for a segment": ("out_of_range", _event("Prediction", segment="x" * 1_001)),
     "time beyond year 9999": ("out_of_range", _event("Correction", occurred_at=2**62)),
 }
 """By kind: the reason in its dead letter, and such a message of a task."""
