@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from confluent_kafka import OFFSET_END, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from flyback import metrics
 from flyback.errors import RefusedToStart
@@ -39,6 +40,8 @@ class Partition:
     live: bool = False
     start: dict[str, int] = field(default_factory=dict)
     """Where live processing goes on, by topic; known once the committed offsets were read."""
+    unseen: set[str] = field(default_factory=set)
+    """Topics of which no message has come since the partition went live."""
     unclaimed: bool = False
     """Whether the group has no committed offset yet for some topic of it."""
 
@@ -104,14 +107,19 @@ class Assignment:
         partition = self.partitions.get(message.partition())
         if partition is None or not partition.live:
             return None
-        return partition if message.offset() >= partition.meta.applied.get(message.topic(), 0) else None
+        topic, offset = message.topic(), message.offset()
+        if topic in partition.unseen:
+            partition.unseen.discard(topic)
+            if offset > partition.start[topic] and self._anything_between(partition, topic, offset):
+                log.warning("events were skipped: gone back", topic=topic, partition=partition.number, at=offset)
+                self._hold_back([partition])
+                return None
+        return partition if offset >= partition.meta.applied.get(topic, 0) else None
 
     def rewind(self) -> None:
         """Put every partition behind the barrier again: after a batch that was dropped."""
         self._drop_replay()
-        for partition in self.partitions.values():
-            partition.live = False
-        self._pause(self.partitions.values())
+        self._hold_back(self.partitions.values())
 
     def restore(self, apply: Callable[[Partition, list[Message]], None]) -> Partition | None:
         """One slice of restoring one partition; the partition, where this brought it level with its start.
@@ -143,6 +151,7 @@ class Assignment:
                 return False  # the fetcher of a new assignment has not started
             raise
         partition.live = True
+        partition.unseen = set(self._topics)
         partition.meta.applied = {**partition.meta.applied, **partition.start}
         self.consumer.resume(places)
         self._gauge()
@@ -184,14 +193,31 @@ class Assignment:
                 "the group gave this worker different partitions of the raw topics, which cannot be joined: "
                 "every member of the group must use partition.assignment.strategy=range"
             )
-        # the real offsets are set when a partition goes live; until then it is paused
-        places = [TopicPartition(place.topic, place.partition, OFFSET_END) for place in places]
-        self.consumer.assign(places)
-        self.consumer.pause(places)
         for number in numbers:
             self.partitions[number] = self._open_partition(number)
+        places = self._with_any_offset(places)
+        self.consumer.assign(places)
+        self.consumer.pause(places)
         self._gauge()
         log.info("partitions assigned", partitions=numbers)
+
+    def _with_any_offset(self, places: list[TopicPartition]) -> list[TopicPartition]:
+        """The places with offsets that exist; paused there, they are sought to the right ones when they go live.
+
+        Not OFFSET_END or another logical one: librdkafka looks those up, and asks again where a seek made the answer
+        outdated, so that the late answer undoes the seek (found in 2.16; see `rd_kafka_toppar_handle_Offset`).
+        """
+        found = []
+        reachable = True
+        for place in places:
+            offset = self.partitions[place.partition].meta.applied.get(place.topic, 0)
+            if reachable:
+                try:
+                    _, offset = self._lookup.get_watermark_offsets(place, timeout=_LOOK_UP)
+                except KafkaException:
+                    reachable = False
+            found.append(TopicPartition(place.topic, place.partition, offset))
+        return found
 
     def _revoked(self, _: Any, places: list[TopicPartition]) -> None:
         log.info("partitions revoked", partitions=sorted({place.partition for place in places}))
@@ -292,8 +318,26 @@ class Assignment:
         every = [TopicPartition(t, p) for t in self._topics for p in range(self._cluster.partitions[t])]
         return any(place.offset >= 0 for place in self._offsets_of(every))
 
-    def _pause(self, partitions: Any) -> None:
-        self.consumer.pause([TopicPartition(t, p.number) for p in partitions for t in self._topics])
+    def _anything_between(self, partition: Partition, topic: str, offset: int) -> bool:
+        """Whether the first message came after others that it should not have come after.
+
+        A gap alone says nothing: offsets are taken by transaction markers and aborted records too.
+        """
+        replay = Replay(self._clients, partition.number, {topic: partition.start[topic]}, {topic: offset})
+        deadline = time.monotonic() + _LOOK_UP
+        try:
+            while not replay.done:
+                if replay.read(1, timeout=0.1) or time.monotonic() > deadline:
+                    return True
+        finally:
+            replay.close()
+        return False
+
+    def _hold_back(self, partitions: Iterable[Partition]) -> None:
+        held = list(partitions)
+        for partition in held:
+            partition.live = False
+        self.consumer.pause([TopicPartition(topic, p.number) for p in held for topic in self._topics])
         self._gauge()
 
     def _drop_replay(self) -> None:
