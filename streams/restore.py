@@ -6,7 +6,6 @@ lies between is replayed, its output thrown away. Losing the disk is the same ru
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +22,8 @@ Offsets = Mapping[str, int]
 """Offsets of one partition, by topic."""
 
 _LOOK_UP = 10.0
+_POLL = 0.1
+_PATIENCE = 50  # polls without an answer
 
 
 def starting_offsets(partition: int, committed: Mapping[str, int | None], log_start: Offsets) -> dict[str, int]:
@@ -147,14 +148,15 @@ def _all(clients: Clients, topics: Sequence[str], partitions: Mapping[str, int])
     try:
         consumer.assign([TopicPartition(topic, p, start) for (topic, p), (start, _) in edges.items()])
         left = set(edges)
-        deadline = time.monotonic() + _LOOK_UP
+        silent = 0
         while left:
-            if time.monotonic() > deadline:
+            messages = consumer.consume(1_000, timeout=_POLL)
+            silent = 0 if messages else silent + 1
+            if silent > _PATIENCE:
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
-            for message in consumer.consume(1_000, timeout=0.1):
+            for message in messages:
                 place = message.topic(), message.partition()
                 if (error := message.error()) is None:
-                    deadline = time.monotonic() + _LOOK_UP
                     yield message
                 elif error.code() == KafkaError._PARTITION_EOF and message.offset() >= edges[place][1]:
                     left.discard(place)

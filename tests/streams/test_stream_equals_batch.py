@@ -124,15 +124,15 @@ Action = Send | Poison | EndTransaction | Pass | Step | Fail | Stall | End
 
 _sends = st.builds(
     Send,
-    record=st.sampled_from(("Prediction", "Correction", "Correction", "Grade")),
-    task=st.integers(0, 3),
+    record=st.sampled_from(("Prediction", "Prediction", "Correction", "Correction", "Grade")),
+    task=st.integers(0, 2),
     prediction=st.sampled_from((0, 0, 1)),
-    feedback=st.sampled_from((0, 0, 1, 2)),
+    feedback=st.integers(0, 2),
     content=st.sampled_from((0, 0, 0, 0, 1)),
     retried=st.booleans(),
     transaction=st.sampled_from((False, False, False, True)),
 )
-_steps = st.builds(Step, st.sampled_from("aab"), st.integers(1, 4))
+_steps = st.builds(Step, st.sampled_from("aab"), st.integers(1, 6))
 _passes = st.builds(
     Pass, st.sampled_from((1, 30_000, WINDOW_MS // 6, WINDOW_MS // 2, WINDOW_MS - 1, WINDOW_MS, WINDOW_MS + 1))
 )
@@ -167,7 +167,8 @@ _others = st.one_of(
     st.builds(Poison, st.sampled_from(sorted(POISON)), st.integers(0, 3)),
     st.builds(EndTransaction, st.booleans()),
 )
-_action = st.one_of(_sends, _sends, _sends, _steps, _steps, _passes, _disturbances, _others)
+_WEIGHTS = {_sends: 10, _steps: 4, _passes: 1, _disturbances: 2, _others: 1}
+_action = st.sampled_from([each for each, weight in _WEIGHTS.items() for _ in range(weight)]).flatmap(lambda each: each)
 _actions = st.integers(0, 60).flatmap(lambda n: st.lists(_action, min_size=n, max_size=n))  # not mostly short ones
 
 
