@@ -108,10 +108,11 @@ class RegistryCatalog:
         except Exception as error:
             raise self._unavailable(error) from error
 
-    def _unavailable(self, error: Exception) -> RegistryUnavailable:
-        return RegistryUnavailable(
-            f"schema registry {self._url}: {type(error).__name__}: {_without_credentials(str(error))}"
-        )
+    def _unavailable(self, error: Exception) -> FlybackError:
+        said = f"schema registry {self._url}: {type(error).__name__}: {_without_credentials(str(error))}"
+        if getattr(error, "http_status_code", None) in (401, 403):
+            return ConfigurationError(f"{said}. Check SCHEMA_REGISTRY_USERNAME and SCHEMA_REGISTRY_PASSWORD")
+        return RegistryUnavailable(said)
 
 
 def _without_credentials(text: str) -> str:

@@ -263,8 +263,9 @@ class Engine:
         assert value is not None  # accept() refuses an empty one
         self._unknown_since.pop(wire.schema_id(value), None)
         arrived = Arrived(self._records[topic], event, topic, partition, message.offset(), message.timestamp()[1])
-        trace = next((content or b"" for name, content in message.headers() or () if name == TRACEPARENT), b"")
-        return ValidMessage(arrived, value, self._catalog.schema(wire.schema_id(value)), trace)
+        headers = message.headers() or ()
+        trace = next((content or b"" for name, content in headers if name == TRACEPARENT), b"")
+        return ValidMessage(arrived, value, self._catalog.schema(wire.schema_id(value)), trace, headers)
 
     def _results(self, partition: int, matched: Matched) -> Iterable[Output]:
         for pair in matched.pairs:

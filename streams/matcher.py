@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from flyback.schemas import codec, wire
 from flyback.schemas.codec import Schema
 from flyback.streams import state
+from flyback.streams.clients import Headers
 from flyback.streams.join import FEEDBACK_ID, Arrived, Derived, derive, fingerprint, within
 from flyback.streams.rates import Cell, Counts, cell_of, closes_at, prediction_counts
 from flyback.streams.state import Entry, Meta, Store
@@ -20,12 +21,16 @@ from flyback.streams.state import Entry, Meta, Store
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A valid raw event with the bytes it came in, their schema, and the trace it belongs to."""
+    """A valid raw event with the bytes it came in, their schema, and the trace it belongs to.
+
+    All its headers are there only while it is new: the state keeps the trace.
+    """
 
     arrived: Arrived
     value: bytes
     schema: Schema
     traceparent: bytes = b""
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,7 @@ class Matcher:
                 step.prediction(message)
             else:
                 step.feedback(message)
+        step.keep_counts()
         step.expire(self._cutoff(meta), at_most=1_000 + 2 * len(messages))
         step.matched.writes[state.META] = meta.pack()
         return step.matched
@@ -127,6 +133,10 @@ class _Step:
         prediction = self._load("Prediction", arrived.partition, Entry.unpack(stored))
         if within(prediction.arrived, arrived, self._window_ms):
             self._pair(prediction, message)
+
+    def keep_counts(self) -> None:
+        for cell, counts in self.matched.counts.items():
+            self._writes[state.cell_key(cell)] = state.pack_counts(counts)
 
     def expire(self, cutoff: int | None, at_most: int) -> None:
         """Delete what arrived before `cutoff` (ms), at most so many entries in one batch."""
@@ -189,14 +199,14 @@ class _Step:
             self._count(cell, after.counts().minus(before.counts()))
 
     def _count(self, cell: Cell, change: Counts) -> None:
-        key = state.cell_key(cell)
-        stored = self._get(key)
-        if stored is None:
-            closed = closes_at(cell, self._window_ms) - self._window_ms
-            self._forget_after(closed, key)
-        counts = (Counts() if stored is None else state.unpack_counts(stored)).plus(change)
-        self._writes[key] = state.pack_counts(counts)
-        self.matched.counts[cell] = counts
+        counts = self.matched.counts.get(cell)
+        if counts is None:
+            key = state.cell_key(cell)
+            stored = self._get(key)
+            if stored is None:
+                self._forget_after(closes_at(cell, self._window_ms) - self._window_ms, key)
+            counts = Counts() if stored is None else state.unpack_counts(stored)
+        self.matched.counts[cell] = counts.plus(change)
 
     def _mark_waiting(self, episode: bytes, arrived_at: int) -> None:
         key = state.WAITING + episode

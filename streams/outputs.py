@@ -18,6 +18,7 @@ from flyback.streams.rates import Cell, Counts
 from flyback.streams.topology import Topology
 
 TRACEPARENT = "traceparent"
+_LARGEST = 2**63 - 1  # of an Avro long
 _ROOM = 4_096  # what headers and record take beside
 
 
@@ -67,7 +68,7 @@ class Outputs:
         event = {
             "partition": partition,
             **cell._asdict(),
-            **counts._asdict(),
+            **{name: min(count, _LARGEST) for name, count in counts._asdict().items()},
             "derive_version": DERIVE_VERSION,
         }
         key = json.dumps([partition, *cell], separators=(",", ":"), ensure_ascii=False).encode()
@@ -103,7 +104,7 @@ class Outputs:
     def rejected(self, message: ValidMessage, error: InvalidEvent) -> Output:
         """The dead letter of a valid event that cannot be used: a conflict, or half of a pair too large."""
         arrived = message.arrived
-        headers: Headers = [(TRACEPARENT, message.traceparent)] if message.traceparent else []
+        headers = message.headers or ([(TRACEPARENT, message.traceparent)] if message.traceparent else [])
         key = arrived.event["task_id"].encode()
         return self._letter(
             arrived.topic, arrived.partition, arrived.offset, arrived.arrived_at, key, message.value, headers, error

@@ -38,7 +38,6 @@ log = get_logger(__name__)
 META = b"m"
 PREDICTION, FEEDBACK, WAITING, REVIEW, CELL, EXPIRY, SCHEMA = b"p", b"f", b"w", b"r", b"c", b"x", b"s"
 _ENTRY = struct.Struct(">qq16sI")
-_COUNTS = struct.Struct(">8q")
 _TIME = struct.Struct(">q")
 _BROKEN = ("Corruption", "No such file")  # what RocksDB says of files that are damaged or missing
 
@@ -91,11 +90,11 @@ def cell_key(cell: Cell) -> bytes:
 
 
 def pack_counts(counts: Counts) -> bytes:
-    return _COUNTS.pack(*counts)
+    return json.dumps(counts).encode()  # exact, however large a sum of weights gets
 
 
 def unpack_counts(stored: bytes) -> Counts:
-    return Counts(*_COUNTS.unpack(stored))
+    return Counts(*json.loads(stored))
 
 
 def pack_review(review: Review) -> bytes:

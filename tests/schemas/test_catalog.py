@@ -198,8 +198,17 @@ def test_a_registry_that_is_down_is_unavailable() -> None:
         catalog.id_for("Grade", "t")
 
 
-@pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
-def test_a_registry_that_refuses_or_fails_is_unavailable_after_one_request(status: int) -> None:
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_wrong_password_is_not_waited_for(status: int) -> None:
+    with (
+        http_server(status, {"error_code": status, "message": "no"}) as (url, _),
+        pytest.raises(ConfigurationError, match="SCHEMA_REGISTRY_PASSWORD"),
+    ):
+        RegistryCatalog(load(registry_url=url)).schema(1)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_registry_that_fails_is_unavailable_after_one_request(status: int) -> None:
     with (
         http_server(status, {"error_code": status, "message": "no"}) as (url, asked),
         pytest.raises(RegistryUnavailable, match=str(status)),
