@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from flyback.errors import BufferFull, ConfigurationError, DeliveryFailed, FlybackError
+from flyback.login import Login
 from flyback.schemas import wire
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class Delivery:
         self._settled = threading.Condition(self._lock)
         self._held: dict[str, deque[tuple[float, Outgoing]]] = {record: deque() for record in self._topics}
         self._refused: deque[tuple[Outgoing, KafkaError]] = deque()
+        self._login = Login(self._settings, _log.warning)
         self._producer: Producer | None = None
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -201,7 +203,7 @@ class Delivery:
             queue_buffering_max_kbytes=-(-settings.buffer_bytes // 1024),
         )
         try:
-            return Producer(config, logger=_kafka_log)
+            return Producer(config | {"error_cb": self._login}, logger=_kafka_log)
         except KafkaException as error:
             raise ConfigurationError(f"Kafka's client refuses these settings: {error.args[0].str()}") from None
 
@@ -312,7 +314,9 @@ class Delivery:
 
     def _failure(self, event: Outgoing, error: KafkaError) -> DeliveryFailed:
         code, topic = error.name(), self._topics[event.record]
-        if code in _MISSING_TOPIC:
+        if code in _MISSING_TOPIC and self._login.refused:
+            text = f"{topic}: not acknowledged within {self._timeout:g} s: {self._login.refused}"
+        elif code in _MISSING_TOPIC:
             text = (
                 f"{topic}: not acknowledged within {self._timeout:g} s ({error.str()}): does Kafka answer at "
                 f"{self._settings.bootstrap_servers}, and does the topic exist? `flyback topics create` makes it"
@@ -329,6 +333,8 @@ class Delivery:
             self._bytes -= event.size
             self._sent += error is None
             self._failed += error is not None
+            if error is None:
+                self._login.refused = None
             self._telling += 1  # flush returns only after on_error has been told
         if error is not None:
             self._tell(event, error)

@@ -13,11 +13,19 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from flyback.errors import BrokerError, TopicMismatch
+from flyback.login import Login
 from flyback.settings import Settings
 
 _SECONDS = 30.0
+_METADATA_SECONDS = 10.0
 _BATCH = 10_000
 _LOOK_BACK = 64
+# A broker that has just started loads what it has to know of the group.
+_COORDINATOR_MOVES = (
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+)
 # A topic that was just made, or whose leader is moving: over in a moment.
 _PASSING = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -37,7 +45,7 @@ def read(settings: Settings, topics: Sequence[str], seconds: float = _SECONDS) -
     Ends once it has met the end of every partition. Raises TopicMismatch for a topic that does not exist,
     BrokerError when nothing comes for `seconds`.
     """
-    consumer = _consumer(settings)
+    consumer = _Reader(settings)
     try:
         everything = dict.fromkeys(_places(consumer, settings, topics), 0)
         yield from _to_the_end(consumer, everything, seconds)
@@ -47,7 +55,7 @@ def read(settings: Settings, topics: Sequence[str], seconds: float = _SECONDS) -
 
 def places(settings: Settings, topics: Sequence[str]) -> list[Place]:
     """Every partition of these topics. Raises TopicMismatch for a topic that does not exist, BrokerError."""
-    consumer = _consumer(settings)
+    consumer = _Reader(settings)
     try:
         return _places(consumer, settings, topics)
     finally:
@@ -60,7 +68,7 @@ def next_offsets(settings: Settings, topics: Sequence[str], seconds: float = _SE
     What a reader of all messages must have reached. Transactions that are open at first are waited for. Raises as
     `read` does.
     """
-    consumer = _consumer(settings)
+    consumer = _Reader(settings)
     try:
         _wait_for_open_transactions(settings, consumer, topics, seconds)
         found: dict[Place, int] = {}
@@ -80,39 +88,41 @@ def next_offsets(settings: Settings, topics: Sequence[str], seconds: float = _SE
 
 def committed(settings: Settings, group: str, asked_for: Iterable[Place]) -> dict[Place, int]:
     """The offsets that a consumer group has committed; 0 where it has none. Raises BrokerError."""
-    consumer = _consumer(settings, group)
+    consumer = _Reader(settings, group)
     asked = [TopicPartition(topic, partition) for topic, partition in asked_for]
+    deadline = time.monotonic() + _SECONDS
     try:
-        answered = consumer.committed(asked, timeout=_SECONDS)
-    except KafkaException as error:
-        raise BrokerError(f"cannot read the offsets of group {group}: {error.args[0].str()}") from error
+        while True:
+            try:
+                answered = consumer.committed(asked, timeout=_SECONDS)
+                break
+            except KafkaException as error:
+                if error.args[0].code() not in _COORDINATOR_MOVES or time.monotonic() > deadline:
+                    raise BrokerError(f"cannot read the offsets of group {group}: {error.args[0].str()}") from error
+                time.sleep(0.1)
     finally:
         consumer.close()
     return {(place.topic, place.partition): max(0, place.offset) for place in answered}
 
 
-def _consumer(settings: Settings, group: str = _NO_GROUP, isolation: str = "read_committed") -> Consumer:
-    config: dict[str, Any] = {
-        "group.id": group,
-        "enable.auto.commit": False,
-        "auto.offset.reset": "earliest",  # what retention has removed meanwhile is not there to be read
-        "enable.partition.eof": True,
-        "isolation.level": isolation,
-        "fetch.wait.max.ms": 50,
-        "log_level": 0,
-        "error_cb": lambda _: None,
-    }
-    return Consumer(settings.kafka() | config)
+class _Reader(Consumer):
+    def __init__(self, settings: Settings, group: str = _NO_GROUP, isolation: str = "read_committed") -> None:
+        self.login = Login(settings)
+        config: dict[str, Any] = {
+            "group.id": group,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",  # what retention has removed meanwhile is not there to be read
+            "enable.partition.eof": True,
+            "isolation.level": isolation,
+            "fetch.wait.max.ms": 50,
+            "log_level": 0,
+            "error_cb": self.login,
+        }
+        super().__init__(settings.kafka() | config)
 
 
-def _places(consumer: Consumer, settings: Settings, topics: Sequence[str]) -> list[Place]:
-    try:
-        there = consumer.list_topics(timeout=_SECONDS).topics
-    except KafkaException as error:
-        raise BrokerError(
-            f"no Kafka answers at {settings.bootstrap_servers} ({error.args[0].str()}): is the broker up, and is "
-            "KAFKA_BOOTSTRAP_SERVERS (or --bootstrap) right?"
-        ) from error
+def _places(consumer: _Reader, settings: Settings, topics: Sequence[str]) -> list[Place]:
+    there = consumer.login.metadata(consumer, _METADATA_SECONDS).topics
     missing = [topic for topic in topics if topic not in there]
     if missing:
         raise TopicMismatch(
@@ -122,9 +132,9 @@ def _places(consumer: Consumer, settings: Settings, topics: Sequence[str]) -> li
     return [(topic, partition) for topic in topics for partition in sorted(there[topic].partitions)]
 
 
-def _wait_for_open_transactions(settings: Settings, consumer: Consumer, topics: Sequence[str], seconds: float) -> None:
+def _wait_for_open_transactions(settings: Settings, consumer: _Reader, topics: Sequence[str], seconds: float) -> None:
     """A transaction's offsets can be visible in the group before its messages are: their markers come one by one."""
-    everything = _consumer(settings, isolation="read_uncommitted")
+    everything = _Reader(settings, isolation="read_uncommitted")
     try:
         ends = {place: _watermarks(everything, place, seconds)[1] for place in _places(consumer, settings, topics)}
     finally:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
+import time
 
 import structlog
 
 from flyback.settings import Settings
 
 get_logger = structlog.stdlib.get_logger
+_REPEAT_SECONDS = 60.0
 
 
 def configure(settings: Settings) -> None:
@@ -51,3 +54,20 @@ def configure(settings: Settings) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("flyback").setLevel(settings.log_level.upper())
+    logging.getLogger("librdkafka").filters[:] = [_OnceAMinute()]
+
+
+class _OnceAMinute(logging.Filter):
+    """Lets a line through once a minute: librdkafka says the same, with other numbers, at each attempt to connect."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said_at: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind = re.sub(r"\d+", "", record.getMessage())
+        now = time.monotonic()
+        if now - self._said_at.get(kind, -_REPEAT_SECONDS) < _REPEAT_SECONDS:
+            return False
+        self._said_at[kind] = now
+        return True

@@ -12,6 +12,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource, NewTopic, ResourceType
 
 from flyback.errors import BrokerError, TopicMismatch
+from flyback.login import Login
 from flyback.settings import Settings
 from flyback.streams.topology import Kind, Topology
 
@@ -50,8 +51,8 @@ def create(settings: Settings) -> list[str]:
     topics do not show in time.
     """
     topology = Topology(settings)
-    admin = _admin(settings)
-    there = _metadata(admin, settings).topics
+    admin = _Admin(settings)
+    there = admin.metadata().topics
     missing = [name for name in topology.names if name not in there]
     wanted = [
         NewTopic(name, topology.partitions(name), settings.replication_factor, config=dict(topology.config(name)))
@@ -69,8 +70,8 @@ def create(settings: Settings) -> list[str]:
 def check(settings: Settings) -> list[Finding]:
     """What is not as the topology says, worst first. Raises BrokerError when the broker is not reachable."""
     topology = Topology(settings)
-    admin = _admin(settings)
-    there = _metadata(admin, settings).topics
+    admin = _Admin(settings)
+    there = admin.metadata().topics
     partitions = {name: len(there[name].partitions) if name in there else 0 for name in topology.names}
     findings = [
         Finding(name, "does not exist", "type `flyback topics create`", True)
@@ -96,7 +97,7 @@ def require(settings: Settings) -> None:
 def listing(settings: Settings) -> list[Listed]:
     """Every topic of the topology, in its order. Raises BrokerError when the broker is not reachable."""
     topology = Topology(settings)
-    there = _metadata(_admin(settings), settings).topics
+    there = _Admin(settings).metadata().topics
     listed = []
     for name in topology.names:
         found = list(there[name].partitions.values()) if name in there else []
@@ -189,10 +190,10 @@ def _made(name: str, future: Future[Any]) -> bool:
 def _wait_until_shown(settings: Settings, names: list[str]) -> None:
     """Ask every broker in turn: each learns of a new topic in its own time, and a client may ask any."""
     deadline = time.monotonic() + _SECONDS
-    brokers = _metadata(_admin(settings), settings).brokers.values()
+    brokers = _Admin(settings).metadata().brokers.values()
     for address in [f"{broker.host}:{broker.port}" for broker in brokers]:
-        admin = _admin(settings, bootstrap_servers=address)
-        while waiting := _unshown(_metadata(admin, settings), names):
+        admin = _Admin(settings, bootstrap_servers=address)
+        while waiting := _unshown(admin.metadata(), names):
             if time.monotonic() > deadline:
                 raise BrokerError(
                     f"broker {address} does not show {', '.join(waiting)} after {_SECONDS:g} s: "
@@ -211,21 +212,15 @@ def _unshown(metadata: ClusterMetadata, names: list[str]) -> list[str]:
     ]
 
 
-def _admin(settings: Settings, **more: Any) -> AdminClient:
-    # librdkafka would print what the calls below raise as errors of ours
-    quiet: dict[str, Any] = {"log_level": 0, "error_cb": lambda _: None}
-    return AdminClient(settings.kafka(**more) | quiet)
+class _Admin(AdminClient):
+    def __init__(self, settings: Settings, **more: Any) -> None:
+        self._login = Login(settings)
+        # librdkafka would print what the calls raise as errors of ours
+        quiet: dict[str, Any] = {"log_level": 0, "error_cb": self._login}
+        super().__init__(settings.kafka(**more) | quiet)
 
-
-def _metadata(admin: AdminClient, settings: Settings) -> ClusterMetadata:
-    try:
-        return admin.list_topics(timeout=_SECONDS)
-    except KafkaException as error:
-        raise BrokerError(
-            f"no Kafka answers at {settings.bootstrap_servers} ({_text(error)}): "
-            "is KAFKA_BOOTSTRAP_SERVERS (or --bootstrap) right, is the broker up, and does "
-            f"KAFKA_SECURITY_PROTOCOL={settings.security_protocol} fit it?"
-        ) from error
+    def metadata(self) -> ClusterMetadata:
+        return self._login.metadata(self, _SECONDS)
 
 
 def _text(error: KafkaException) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from confluent_kafka import KafkaException, Producer
 
 from flyback import metrics
@@ -82,6 +84,7 @@ class DeadLetterProducer:
                         "message.max.bytes": self._topology.derived_max_bytes + 65_536,
                         "delivery.timeout.ms": int(_TIMEOUT * 1000),
                     }
-                )
+                ),
+                logger=logging.getLogger("librdkafka"),
             )
         return self._producer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 
 from flyback.errors import BrokerError, RefusedToStart, TopicMismatch
+from flyback.login import Login
 from flyback.logs import get_logger
 from flyback.settings import Settings
 from flyback.sinks.message import Message, Place
@@ -23,16 +25,18 @@ from flyback.sinks.tables import Source
 from flyback.streams.topology import Topology
 
 _log = get_logger(__name__)
+LIBRDKAFKA = logging.getLogger("librdkafka")
 _BATCH = 10_000
 _TIMEOUT = 10.0  # seconds, of one question to the broker
 
 
 def describe(settings: Settings, topics: Iterable[str]) -> dict[str, Source]:
     """Cluster, topic id and partition count of each topic. Raises TopicMismatch where one is missing, BrokerError."""
-    admin = AdminClient(settings.kafka() | {"error_cb": _note_error})
+    login = Login(settings)
+    admin = AdminClient(settings.kafka() | {"error_cb": login, "logger": LIBRDKAFKA})
     described = {}
     try:
-        cluster_id = admin.list_topics(timeout=_TIMEOUT).cluster_id or ""
+        cluster_id = login.metadata(admin, _TIMEOUT).cluster_id or ""
         asked = admin.describe_topics(TopicCollection(list(topics)), request_timeout=_TIMEOUT)
         for topic, answer in asked.items():
             try:
@@ -63,6 +67,8 @@ class Reader:
 
     def __init__(self, settings: Settings, topology: Topology, offsets: Mapping[Place, int | None]) -> None:
         """`offsets`: where to start, None for the log start. Raises RefusedToStart, BrokerError."""
+        self._settings = settings
+        self._login = Login(settings, _log.error)
         largest = topology.derived_max_bytes + 1_000_000
         self._consumer = Consumer(
             settings.kafka(
@@ -78,9 +84,8 @@ class Reader:
                     "queued.max.messages.kbytes": 32_768,
                 }
             )
-            | {"error_cb": _note_error}
+            | {"error_cb": self._told, "logger": LIBRDKAFKA}
         )
-        self._settings = settings
         try:
             self._assign(offsets)
         except BaseException:
@@ -116,6 +121,10 @@ class Reader:
     def close(self) -> None:
         """Leave Kafka."""
         self._consumer.close()
+
+    def _told(self, error: KafkaError) -> None:
+        _note_error(error)
+        self._login(error)
 
     def _raise(self, error: KafkaError, place: Place, offset: int | None) -> None:
         where = f"{place[0]}/{place[1]}"

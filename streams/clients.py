@@ -15,6 +15,7 @@ from confluent_kafka import TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from flyback.errors import TopicMismatch
+from flyback.login import Login
 from flyback.logs import get_logger
 from flyback.settings import Settings
 
@@ -96,6 +97,7 @@ class KafkaClients:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._login = Login(settings, log.error)
 
     def consumer(self, config: Mapping[str, Any]) -> Consumer:
         return confluent_kafka.Consumer(self._config(config))  # type: ignore[return-value]
@@ -113,6 +115,7 @@ class KafkaClients:
             except confluent_kafka.KafkaException as error:
                 if error.args[0].code() == confluent_kafka.KafkaError.UNKNOWN_TOPIC_OR_PART:
                     raise TopicMismatch(f"topic {name} does not exist: run `flyback topics create`") from None
+                admin.poll(0)  # for the error_cb: this may be a refused login
                 raise
         cluster = admin.describe_cluster(request_timeout=10).result()
         return Cluster(
@@ -122,9 +125,9 @@ class KafkaClients:
         )
 
     def _config(self, more: Mapping[str, Any]) -> dict[str, Any]:
-        return {**self._settings.kafka(), "error_cb": _log_error, "logger": _LIBRDKAFKA, **more}
+        return {**self._settings.kafka(), "error_cb": self._told, "logger": _LIBRDKAFKA, **more}
 
-
-def _log_error(error: confluent_kafka.KafkaError) -> None:
-    """What librdkafka tells besides: a broker that is down, all brokers down. It goes on trying."""
-    log.debug("kafka client", error=str(error))
+    def _told(self, error: confluent_kafka.KafkaError) -> None:
+        """What librdkafka tells besides: a broker that is down, all brokers down. It goes on trying."""
+        log.debug("kafka client", error=str(error))
+        self._login(error)

@@ -165,3 +165,15 @@ def test_settings_in_a_line_hide_their_secrets() -> None:
 def test_importing_changes_nothing_about_logging() -> None:
     program = "import logging, flyback.logs, flyback; assert not logging.getLogger().handlers"
     subprocess.run([sys.executable, "-c", program], env={"PYTHONPATH": str(ROOT)}, check=True, timeout=60, cwd="/")
+
+
+def test_what_librdkafka_repeats_at_every_attempt_is_logged_once() -> None:
+    program = """
+for number in range(5):
+    logging.getLogger("librdkafka").error("FAIL connect to 127.0.0.1:9092 failed (after %dms)", number)
+logging.getLogger("librdkafka").error("another line")
+"""
+    assert [line["event"] for line in lines(program)] == [
+        "FAIL connect to 127.0.0.1:9092 failed (after 0ms)",
+        "another line",
+    ]
