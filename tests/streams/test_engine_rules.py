@@ -249,6 +249,27 @@ def test_derived_records_of_aborted_transactions_do_not_count_as_derived(stage: 
     stage.check()
 
 
+def test_progress_that_stands_behind_an_open_transaction_is_waited_for(stage: Stage) -> None:
+    worker = stage.worker()
+    other = stage.kafka.producer({"transactional.id": "another worker"})
+    other.init_transactions(1)
+    other.begin_transaction()
+    other.produce(stage.topology.topic_of("Progress"), b"", b"", 0, headers=None)
+    stage.send(a_prediction(), a_correction())
+    stage.settle(worker)
+    leave(stage, worker)
+    group(stage).offsets.clear()
+    worker.wipe()
+    worker.step(10)
+    assert worker.engine is not None
+    assert worker.engine.status()["restoring"]
+
+    other.abort_transaction(1)
+    stage.settle(worker)
+
+    stage.check()
+
+
 def test_looking_for_lost_offsets_is_tried_again_where_the_broker_does_not_answer(stage: Stage) -> None:
     worker = stage.worker()
     stage.send(a_prediction(), a_correction())

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from flyback.errors import BrokerError, WorkerFenced
 from flyback.schemas.codec import Record
 from tests.strategies import EPOCH_MS, WINDOW_MS, correction, grade, prediction
-from tests.streams.kafka_double_broker import Crash, failure
+from tests.streams.kafka_double_broker import Crash, Place, failure
 from tests.streams.records import POISON, Raw, raw
 from tests.streams.stage import Stage
 
@@ -120,7 +120,12 @@ class End:
     worker: str = "a"
 
 
-Action = Send | Poison | EndTransaction | Pass | Step | Fail | Stall | End
+@dataclass(frozen=True)
+class LoseOffsets:
+    """Nobody works for so long that Kafka forgets the group's offsets."""
+
+
+Action = Send | Poison | EndTransaction | Pass | Step | Fail | Stall | End | LoseOffsets
 
 _sends = st.builds(
     Send,
@@ -162,6 +167,7 @@ _disturbances = st.one_of(
         st.booleans(),
     ),
     st.builds(End, st.sampled_from(("stop", "kill", "wipe", "session")), st.sampled_from("ab")),
+    st.builds(LoseOffsets),
 )
 _others = st.one_of(
     st.builds(Poison, st.sampled_from(sorted(POISON)), st.integers(0, 3)),
@@ -185,6 +191,7 @@ class Play:
         self._raw_producer.init_transactions(1.0)
         self._raw_producer.begin_transaction()
         self._disturbed = False
+        self._committed: dict[Place, int] = {}
         self._stepping: set[str] = set()
 
     def play(self, action: Action) -> None:
@@ -206,6 +213,8 @@ class Play:
                 self._plan_stall(action)
             case End():
                 self._end(action)
+            case LoseOffsets():
+                self._lose_offsets()
         self._state_is_never_ahead()
 
     def finish(self) -> None:
@@ -294,6 +303,13 @@ class Play:
             if end.how == "wipe":
                 worker.wipe()
 
+    def _lose_offsets(self) -> None:
+        for worker in self.stage.workers.values():
+            worker.kill()
+            self._end_session(worker.name)
+            self._time_out(worker.name)
+        self.kafka.groups[self.stage.settings.group].offsets.clear()
+
     def _end_session(self, name: str) -> None:
         group = self.kafka.groups[self.stage.settings.group]
         if group.of_instance(name) is not None:
@@ -305,10 +321,10 @@ class Play:
             self.kafka.expire_transaction(transactional_id)
 
     def _state_is_never_ahead(self) -> None:
-        committed = self.stage.committed()
+        self._committed |= self.stage.committed()
         for worker in self.stage.workers.values():
             for place, offset in worker.applied().items():
-                assert offset <= committed.get(place, 0), f"{worker.name}: state of {place} is ahead of Kafka"
+                assert offset <= self._committed.get(place, 0), f"{worker.name}: state of {place} is ahead of Kafka"
 
 
 @pytest.fixture(autouse=True)
