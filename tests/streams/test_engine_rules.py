@@ -251,6 +251,7 @@ def test_derived_records_of_aborted_transactions_do_not_count_as_derived(stage: 
 
 def test_progress_that_stands_behind_an_open_transaction_is_waited_for(stage: Stage) -> None:
     worker = stage.worker()
+    worker.step(10)
     other = stage.kafka.producer({"transactional.id": "another worker"})
     other.init_transactions(1)
     other.begin_transaction()
