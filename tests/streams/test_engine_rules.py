@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
 from flyback.errors import (
     BrokenState,
@@ -30,8 +31,13 @@ from tests.streams.kafka_double_broker import Crash, Log, failure
 from tests.streams.records import POISON, Raw, raw
 from tests.streams.stage import Stage, Worker
 
-TIMED_OUT = failure(KafkaError._TIMED_OUT, retriable=True)
-MUST_ABORT = failure(KafkaError.INVALID_TXN_STATE, txn_requires_abort=True)
+
+def timed_out() -> KafkaException:
+    return failure(KafkaError._TIMED_OUT, retriable=True)
+
+
+def must_abort() -> KafkaException:
+    return failure(KafkaError.INVALID_TXN_STATE, txn_requires_abort=True)
 
 
 def a_prediction(task: str = "t", **changed: Any) -> Raw:
@@ -366,8 +372,8 @@ def test_a_commit_whose_answer_got_lost_is_asked_for_again(stage: Stage) -> None
     worker = stage.worker()
     worker.step(10)
     stage.send(a_prediction(), a_correction())
-    stage.kafka.fail("after", "commit_transaction", TIMED_OUT)
-    stage.kafka.fail("before", "commit_transaction", TIMED_OUT, skip=1)
+    stage.kafka.fail("after", "commit_transaction", timed_out())
+    stage.kafka.fail("before", "commit_transaction", timed_out(), skip=1)
 
     stage.settle(worker)
 
@@ -394,7 +400,7 @@ def test_an_aborted_batch_is_read_again(stage: Stage) -> None:
     worker = stage.worker()
     worker.step(10)
     stage.send(a_prediction(), a_correction())
-    stage.kafka.fail("before", "send_offsets_to_transaction", MUST_ABORT)
+    stage.kafka.fail("before", "send_offsets_to_transaction", must_abort())
 
     stage.settle(worker)
 
@@ -405,16 +411,18 @@ def test_an_aborted_batch_is_read_again(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("abort", "error"),
     [
-        (failure(KafkaError._FENCED, fatal=True), WorkerFenced),
-        (failure(KafkaError._TIMED_OUT, retriable=True), BrokerError),
+        (lambda: failure(KafkaError._FENCED, fatal=True), WorkerFenced),
+        (timed_out, BrokerError),
     ],
 )
-def test_a_worker_whose_abort_fails_ends(stage: Stage, abort: BaseException, error: type[FlybackError]) -> None:
+def test_a_worker_whose_abort_fails_ends(
+    stage: Stage, abort: Callable[[], KafkaException], error: type[FlybackError]
+) -> None:
     worker = stage.worker()
     worker.step(10)
     stage.send(a_prediction(), a_correction())
-    stage.kafka.fail("before", "send_offsets_to_transaction", MUST_ABORT)
-    stage.kafka.fail("before", "abort_transaction", abort)
+    stage.kafka.fail("before", "send_offsets_to_transaction", must_abort())
+    stage.kafka.fail("before", "abort_transaction", abort())
     with pytest.raises(error, match="Start this worker again"):
         worker.step(5)
 
@@ -436,7 +444,7 @@ def test_a_worker_whose_transaction_timed_out_ends(stage: Stage) -> None:
 def test_a_broker_that_aborts_everything_ends_the_worker(stage: Stage) -> None:
     worker = stage.worker()
     for _ in range(30):
-        stage.kafka.fail("before", "send_offsets_to_transaction", MUST_ABORT)
+        stage.kafka.fail("before", "send_offsets_to_transaction", must_abort())
     with pytest.raises(BrokerError, match="21 transactions in a row"):
         for _ in range(2_000):
             stage.passed += 1

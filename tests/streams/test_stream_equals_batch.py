@@ -157,23 +157,23 @@ _disturbances = st.one_of(
         st.sampled_from(("timed out", "abortable", "unknown")),
     ),
     st.builds(Fail, st.sampled_from(("produce", "send_offsets_to_transaction")), how=st.just("abortable")),
-    st.builds(
-        Stall,
-        st.sampled_from(_CALLS),
-        st.sampled_from("ab"),
-        st.sampled_from(("before", "after")),
-        st.integers(1, 10),
-        st.sampled_from((True, True, False)),
-        st.booleans(),
-    ),
     st.builds(End, st.sampled_from(("stop", "kill", "wipe", "session")), st.sampled_from("ab")),
     st.builds(LoseOffsets),
+)
+_stalls = st.builds(
+    Stall,
+    st.sampled_from((*_CALLS, "send_offsets_to_transaction", "commit_transaction")),
+    st.sampled_from("ab"),
+    st.sampled_from(("before", "after")),
+    st.integers(1, 10),
+    st.sampled_from((True, True, False)),
+    st.booleans(),
 )
 _others = st.one_of(
     st.builds(Poison, st.sampled_from(sorted(POISON)), st.integers(0, 3)),
     st.builds(EndTransaction, st.booleans()),
 )
-_WEIGHTS = {_sends: 10, _steps: 4, _passes: 1, _disturbances: 2, _others: 1}
+_WEIGHTS = {_sends: 10, _steps: 4, _passes: 1, _disturbances: 2, _stalls: 2, _others: 1}
 _action = st.sampled_from([each for each, weight in _WEIGHTS.items() for _ in range(weight)]).flatmap(lambda each: each)
 _actions = st.integers(0, 60).flatmap(lambda n: st.lists(_action, min_size=n, max_size=n))  # not mostly short ones
 
