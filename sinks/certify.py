@@ -13,7 +13,7 @@ from typing import TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flyback.schemas.rules import MAX_MICROS, MIN_MICROS, MIN_PROBABILITY
+from flyback.schemas.rules import MAX_LABEL, MAX_MICROS, MIN_MICROS, MIN_PROBABILITY
 from flyback.sinks.columns import key_value, record_schema
 from flyback.streams.topology import partition_for
 
@@ -68,7 +68,10 @@ def distinct_map_keys(batch: pa.RecordBatch) -> Mask:
 
 def _prediction(batch: pa.RecordBatch) -> Iterable[Mask]:
     yield from _identified(batch, "segment")
-    yield _named(pc.struct_field(batch.column("actor"), "name"))
+    name, version = (pc.struct_field(batch.column("actor"), field) for field in ("name", "version"))
+    yield _named(name)
+    for label in (name, version, batch.column("segment")):
+        yield pc.less_equal(pc.utf8_length(label), MAX_LABEL)
     yield _between(batch.column("confidence"), 0.0, 1.0)
 
 

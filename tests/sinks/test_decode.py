@@ -18,6 +18,7 @@ from flyback.schemas import codec, wire
 from flyback.schemas.catalog import BundledCatalog, Catalog
 from flyback.schemas.codec import Record, Schema, bundled
 from flyback.schemas.intake import REASONS
+from flyback.schemas.rules import MAX_LABEL
 from flyback.sinks.columns import check_range, from_records, record_schema
 from flyback.sinks.decode import Decoder
 from flyback.sinks.message import Message
@@ -28,7 +29,9 @@ RECORDS = [table.record for table in TABLES if table.record]
 RAW = {"Prediction": prediction, "Correction": correction, "Grade": grade}
 LIMIT = 100_000
 
-texts = st.text(max_size=12) | st.sampled_from(["", "\0", "é", "\U0001f600", "x" * 300])
+texts = st.text(max_size=12) | st.sampled_from(
+    ["", "\0", "é", "\U0001f600", "x" * 300, "é" * MAX_LABEL, "x" * (MAX_LABEL + 1)]
+)
 doubles = st.floats(allow_nan=True) | st.sampled_from([0.0, -0.0, 0.5, 1.0, 1e-4, math.inf])
 
 
@@ -147,6 +150,17 @@ def test_both_decoders_agree_on_events_that_break_one_rule_or_none(record: str, 
             event[field] = free[field]
         found.append(message(record, event))
     assert_like_the_reference(record, found)
+
+
+def test_both_decoders_agree_on_the_longest_labels() -> None:
+    found = []
+    for length in (MAX_LABEL, MAX_LABEL + 1):
+        label = "é" * length
+        actor = prediction("t")["actor"]
+        for change in ({"segment": label}, {"actor": actor | {"name": label}}, {"actor": actor | {"version": label}}):
+            found.append(message("Prediction", prediction("t") | change, len(found)))
+    assert_like_the_reference("Prediction", found * 3)
+    assert len(decoder("Prediction").decode(found * 3).rejected) == 9
 
 
 @pytest.mark.parametrize("record", RECORDS)
