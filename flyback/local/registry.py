@@ -97,7 +97,9 @@ def fetch_application() -> Path:
         run_maven([goal, f"-Dartifact={artifact}", f"-DoutputDirectory={folder}"], ALTERNATIVES)
         for archive in folder.glob("*.tar.gz"):
             with tarfile.open(archive) as packed:
-                packed.extractall(folder, filter="data")
+                # an attribute, since extractall() takes no filter before Python 3.11.4
+                packed.extraction_filter = getattr(tarfile, "data_filter", None)
+                packed.extractall(folder)
             archive.unlink()
 
     return fetch_once(f"apicurio-registry-{APICURIO_VERSION}", unpack)
