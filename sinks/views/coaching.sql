@@ -1,8 +1,4 @@
 -- Every pair of a person's prediction and a feedback once.
-SELECT copy.*
-FROM raw.coaching AS copy
-SEMI JOIN (
-    SELECT _partition, min(_offset) AS _offset
-    FROM raw.coaching
-    GROUP BY coaching_id, _partition
-) AS first_copy USING (_partition, _offset)
+SELECT *
+FROM raw.coaching
+QUALIFY row_number() OVER (PARTITION BY task_id, prediction_id, feedback_kind, feedback_id ORDER BY _offset) = 1

@@ -1,6 +1,13 @@
 -- One row a task: all of its events in time order, feedback without its prediction (orphans) included. `reviewed`,
 -- `failed` and `orphan_feedback` count predictions and feedback; `winners` are those of predictions that are there.
-WITH answers AS (
+WITH tasks AS (
+    SELECT task_id FROM predictions
+    UNION
+    SELECT task_id FROM corrections
+    UNION
+    SELECT task_id FROM grades
+),
+answers AS (
     SELECT
         task_id,
         min(occurred_at) AS first_at,
@@ -75,16 +82,15 @@ decided AS (
         task_id,
         list(
             {
-                'prediction_id': review.prediction_id,
-                'correction_id': review.winning_correction_id,
-                'verdict': review.verdict
+                'prediction_id': prediction_id,
+                'correction_id': winning_correction_id,
+                'verdict': verdict
             }
-            ORDER BY answer.occurred_at, answer.prediction_id
-        ) FILTER (review.winning_correction_id IS NOT NULL) AS winners,
-        count(*) FILTER (review.reviewed) AS reviewed,
-        count(*) FILTER (review.failed) AS failed
-    FROM reviews AS review
-    JOIN predictions AS answer USING (task_id, prediction_id)
+            ORDER BY occurred_at, prediction_id
+        ) FILTER (winning_correction_id IS NOT NULL) AS winners,
+        count(*) FILTER (reviewed) AS reviewed,
+        count(*) FILTER (failed) AS failed
+    FROM reviews
     GROUP BY task_id
 ),
 orphans AS (
@@ -108,8 +114,9 @@ SELECT
     coalesce(decided.reviewed, 0) AS reviewed,
     coalesce(decided.failed, 0) AS failed,
     coalesce(orphans.orphan_feedback, 0) AS orphan_feedback
-FROM answers
-FULL JOIN corrected USING (task_id)
-FULL JOIN graded USING (task_id)
+FROM tasks
+LEFT JOIN answers USING (task_id)
+LEFT JOIN corrected USING (task_id)
+LEFT JOIN graded USING (task_id)
 LEFT JOIN decided USING (task_id)
 LEFT JOIN orphans USING (task_id)

@@ -1,26 +1,21 @@
--- One row for each prediction of a model that has a correction: the example of the winning correction, and how many there
+-- One row for each prediction of a model that has a correction: the example of the winning correction, how many there
 -- are, the ids of those that it superseded (best first), and whether reviewers of the highest authority disagree.
 WITH ranked AS (
     SELECT
-        task_id,
-        prediction_id,
-        list(
-            correction_id
-            ORDER BY authority DESC, feedback_occurred_at DESC, correction_id DESC
-        ) AS correction_ids
+        *,
+        count(*) OVER pair AS corrections,
+        list(correction_id) OVER (best_first ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) AS correction_ids
     FROM examples
-    GROUP BY task_id, prediction_id
+    WINDOW
+        pair AS (PARTITION BY task_id, prediction_id),
+        best_first AS (pair ORDER BY authority DESC, feedback_occurred_at DESC, correction_id DESC)
+    QUALIFY row_number() OVER best_first = 1
 )
 SELECT
-    example.*,
-    len(ranked.correction_ids) AS corrections,
-    ranked.correction_ids[2:] AS superseded_ids,
+    example.* EXCLUDE (correction_ids),
+    example.correction_ids[2:] AS superseded_ids,
     dispute.prediction_id IS NOT NULL AS disputed
-FROM examples AS example
-JOIN ranked
-    ON ranked.task_id = example.task_id
-    AND ranked.prediction_id = example.prediction_id
-    AND ranked.correction_ids[1] = example.correction_id
+FROM ranked AS example
 LEFT JOIN disputes AS dispute
     ON dispute.task_id = example.task_id
     AND dispute.prediction_id = example.prediction_id

@@ -2,18 +2,17 @@
 -- open, and right for feedback that came after it closed. Sums are in millionths, each weight rounded once, half to even.
 WITH counted AS (
     SELECT
-        answer._partition AS "partition",
-        date_trunc('minute', answer.occurred_at) AS "minute",
-        answer.actor.kind AS actor_kind,
-        answer.actor.name AS actor,
-        answer.actor.version AS "version",
-        answer.segment AS segment,
-        review.reviewed AS reviewed,
-        coalesce(review.failed, false) AS failed,
-        round_even(1e6 / review.sampling_probability, 0)::HUGEINT AS w,
-        round_even(1e6 / pow(review.sampling_probability, 2), 0)::HUGEINT AS w2
-    FROM predictions AS answer
-    JOIN reviews AS review USING (task_id, prediction_id)
+        _partition AS "partition",
+        date_trunc('minute', occurred_at) AS "minute",
+        actor.kind AS actor_kind,
+        actor.name AS actor,
+        actor.version AS "version",
+        segment,
+        reviewed,
+        failed,
+        round_even(1e6 / sampling_probability, 0)::HUGEINT AS w,
+        round_even(1e6 / pow(sampling_probability, 2), 0)::HUGEINT AS w2
+    FROM reviews
 )
 SELECT
     "partition",

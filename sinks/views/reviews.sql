@@ -31,13 +31,17 @@ deciding AS (
 SELECT
     answer.task_id,
     answer.prediction_id,
+    answer.actor,
+    answer.segment,
+    answer.occurred_at,
     correction.correction_id AS winning_correction_id,
     correction.verdict AS verdict,
     grade.grade_id AS deciding_grade_id,
     correction.correction_id IS NOT NULL OR grade.grade_id IS NOT NULL AS reviewed,
     CASE WHEN correction.correction_id IS NOT NULL THEN correction.failed ELSE grade.failed END AS failed,
     CASE WHEN correction.correction_id IS NOT NULL THEN correction.probability ELSE grade.probability END
-        AS sampling_probability
+        AS sampling_probability,
+    answer._partition
 FROM predictions AS answer
 LEFT JOIN winning USING (task_id, prediction_id)
 LEFT JOIN deciding USING (task_id, prediction_id)
