@@ -35,6 +35,18 @@ def framed(record: str, event: Record) -> bytes:
     return codec.encode(record, event, hashed_id(codec.bundled(record)))
 
 
+def a_prediction(task: str = "t", **changed: Any) -> Raw:
+    return raw("Prediction", prediction(task, **changed))
+
+
+def a_correction(task: str = "t", **changed: Any) -> Raw:
+    return raw("Correction", correction(task, **changed))
+
+
+def a_grade(task: str = "t", **changed: Any) -> Raw:
+    return raw("Grade", grade(task, **changed))
+
+
 def _bytes(change: Callable[[bytes], bytes | None]) -> Callable[[str], Raw]:
     def build(task: str) -> Raw:
         whole = raw("Correction", correction(task, correction_id="poison"))
