@@ -6,6 +6,7 @@ every copy. All views stay at the table versions of the moment when the lake was
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,10 +16,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import duckdb
 import pyarrow as pa
+from deltalake.fs import DeltaStorageHandler
+from pyarrow.fs import PyFileSystem
 
 from flyback import settings
 from flyback.errors import LakeError
-from flyback.sinks.storage import is_remote, lake_errors, open_table, table_path
+from flyback.sinks.storage import is_remote, lake_errors, open_table, options, table_path
 from flyback.sinks.tables import TABLES, Table
 
 if TYPE_CHECKING:
@@ -140,24 +143,38 @@ def _pin(path: str, table: str, as_of: AsOf) -> Pinned | None:
             raise LakeError(f"{table_path(path, table)}: no version {wanted}, there is no such table yet")
         return None
     if isinstance(as_of, datetime):
-        wanted = _version_at(newest, as_of)
+        with lake_errors(table_path(path, table)):
+            wanted = _version_at(newest, as_of)
         if wanted is None:
             return None
     return _read(path, table, newest, wanted)
 
 
 def _version_at(handle: DeltaTable, moment: datetime) -> int | None:
-    """The last version committed at or before the moment."""
-    with lake_errors(handle.table_uri):
-        limit = 64  # newest first: most questions are about the recent past
-        while True:
-            history = handle.history(limit)
-            for commit in history:
-                if commit["timestamp"] <= moment.timestamp() * 1000:
-                    return int(commit["version"])
-            if len(history) < limit:
-                return None
-            limit *= 8
+    """The last version committed at or before the moment, None where the table is younger."""
+    before, after = -1, handle.version() + 1
+    while after - before > 1:
+        middle = (before + after) // 2
+        committed = _committed_at(handle, middle)
+        if committed is None or committed <= moment.timestamp() * 1000:
+            before = middle
+        else:
+            after = middle
+    return before if before >= 0 else None
+
+
+def _committed_at(handle: DeltaTable, version: int) -> int | None:
+    """When a version was committed, ms since the epoch; None where the log does not reach back so far.
+
+    The time is in the commit: those of files change where a lake is copied.
+    """
+    log = PyFileSystem(DeltaStorageHandler(handle.table_uri, options()))
+    try:
+        with log.open_input_file(f"_delta_log/{version:020d}.json") as file:
+            entries = [json.loads(line) for line in file.read().splitlines()]
+    except FileNotFoundError:
+        return None
+    return next((int(entry["commitInfo"]["timestamp"]) for entry in entries if "commitInfo" in entry), 0)
 
 
 def _read(path: str, table: str, newest: DeltaTable, wanted: int | None) -> Pinned:
@@ -166,6 +183,8 @@ def _read(path: str, table: str, newest: DeltaTable, wanted: int | None) -> Pinn
         raise LakeError(f"{where}: no version {wanted}, there are 0 to {newest.version()}")
     with lake_errors(where):
         if wanted is not None:
+            if _committed_at(newest, wanted) is None:
+                raise _vacuumed(where, wanted)
             newest.load_as_version(wanted)
         found = Pinned(
             version=newest.version(),
@@ -173,10 +192,12 @@ def _read(path: str, table: str, newest: DeltaTable, wanted: int | None) -> Pinn
             columns={field.name: duckdb_type(field.type) for field in pa.schema(newest.schema().to_arrow())},
         )
     if wanted is not None and not is_remote(path) and any(not Path(file).exists() for file in found.files):
-        raise LakeError(
-            f"{where}: files of version {wanted} were vacuumed (FLYBACK_VACUUM_RETENTION); take a newer one"
-        )
+        raise _vacuumed(where, wanted)
     return found
+
+
+def _vacuumed(where: str, version: int) -> LakeError:
+    return LakeError(f"{where}: files of version {version} were vacuumed (FLYBACK_VACUUM_RETENTION); take a newer one")
 
 
 def _select(table: Table, pinned: Pinned | None) -> str:

@@ -1,6 +1,7 @@
 """Compaction and vacuum: many small commits to few large files, and old files away.
 
 Neither changes a row. The offsets are app transactions, which compaction does not touch, so a sink may write meanwhile.
+The log of a table is cut here too: every commit adds a file to it, and the more there are, the longer a commit takes.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
+
+from deltalake import DeltaTable
 
 from flyback.errors import LakeError
 from flyback.logs import get_logger
@@ -23,6 +25,7 @@ _log = get_logger(__name__)
 SHORTEST_RETENTION = timedelta(hours=1)
 """Younger files may be of a commit that is still being written."""
 
+_LOG_HOURS = 24  # that the log outlasts the files: many turns of maintenance
 _ROWS = 1_000_000  # for the size of bloom filters: about what a compacted file holds
 
 
@@ -47,22 +50,33 @@ def compact(lake: str, table: Table) -> Maintained:
     return Maintained(table.name, merged=done["numFilesRemoved"], written=done["numFilesAdded"])
 
 
-def vacuum(lake: str, table: Table, retention: timedelta, keep_versions: Collection[int] = ()) -> Maintained:
-    """Delete files that no version younger than `retention` (whole hours), and none of `keep_versions`, needs.
+def vacuum(lake: str, table: Table, retention: timedelta) -> Maintained:
+    """Delete files, and entries of the log, that no version younger than `retention` (whole hours) needs.
 
     Older versions can then not be read any more. The retention is `SHORTEST_RETENTION` at least. Raises LakeError.
     """
     handle = open_table(lake, table.name)
     if handle is None:
         return Maintained(table.name)
+    hours = math.ceil(max(retention, SHORTEST_RETENTION) / timedelta(hours=1))
     with lake_errors(table_path(lake, table.name)):
-        deleted = handle.vacuum(
-            retention_hours=math.ceil(max(retention, SHORTEST_RETENTION) / timedelta(hours=1)),
-            dry_run=False,
-            enforce_retention_duration=False,
-            keep_versions=sorted(keep_versions) or None,
-        )
+        _keep_log(lake, table, handle, hours + _LOG_HOURS)
+        deleted = handle.vacuum(retention_hours=hours, dry_run=False, enforce_retention_duration=False)
+        handle.cleanup_metadata()
     return Maintained(table.name, deleted=len(deleted))
+
+
+def _keep_log(lake: str, table: Table, handle: DeltaTable, hours: int) -> None:
+    """Say how long the log remembers versions, and which files are no longer needed.
+
+    It must outlast the files: what a checkpoint has forgotten, vacuum does not find, and the file stays for ever.
+    """
+    kept = f"interval {hours} hours"
+    wanted = {"delta.logRetentionDuration": kept, "delta.deletedFileRetentionDuration": kept}
+    if wanted.items() - handle.metadata().configuration.items():
+        with exclusive(lake, table):  # a change of properties makes a compaction at the same time fail
+            handle.update_incremental()
+            handle.alter.set_table_properties(wanted)
 
 
 def maintain(settings: Settings) -> list[Maintained]:

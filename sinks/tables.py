@@ -17,6 +17,7 @@ from deltalake import (
     ColumnProperties,
     CommitProperties,
     DeltaTable,
+    PostCommitHookProperties,
     Transaction,
     WriterProperties,
     write_deltalake,
@@ -32,8 +33,10 @@ from flyback.streams.topology import TOPICS, Kind, Topology
 _SOURCE = "flyback.source."
 _REOPEN_AFTER = 20  # commits; the older a handle, the slower its commits
 _CONFIGURATION = {
-    # as_of= and sealed datasets name old versions: only vacuum may forget one
+    # as_of= names old versions: only maintenance may forget one, and it says when
     "delta.logRetentionDuration": "interval 36500 days",
+    "delta.deletedFileRetentionDuration": "interval 36500 days",
+    "delta.checkpointInterval": "500",  # each names all files that vacuum has not deleted yet: megabytes
 }
 _ID_COLUMNS = {
     "Prediction": "prediction_id",
@@ -182,6 +185,8 @@ class TableWriter:
                         app_transactions=[Transaction(app_id(place), offset) for place, offset in after.items()],
                         max_commit_retries=100,
                     ),
+                    # it lists the whole log, at every commit: maintenance does it now and then
+                    post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
                 )
             except CommitFailedError:
                 handle.update_incremental()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from deltalake import DeltaTable
 
 from flyback.errors import LakeError
 from flyback.sinks import maintenance
@@ -64,13 +66,36 @@ def test_as_of_a_moment_shows_what_was_committed_then(made: HandMade) -> None:
         assert connection.sql(COUNT).fetchall() == [(1,)]
 
 
-def test_as_of_a_moment_long_ago_reads_past_one_page_of_history(made: HandMade) -> None:
+def test_as_of_a_moment_finds_its_commit_among_many(made: HandMade) -> None:
     made.add("predictions", prediction("t"))
     then = now()
     for i in range(70):
         made.add("predictions", prediction(f"t{i}"))
     assert count(made.path, then) == 1
     assert count(made.path, None) == 71
+
+
+def test_as_of_a_moment_does_not_depend_on_the_times_of_files(made: HandMade) -> None:
+    made.add("predictions", prediction("t1"))
+    then = now()
+    made.add("predictions", prediction("t2"))
+    for file in (Path(made.path) / "predictions" / "_delta_log").iterdir():
+        os.utime(file, (0, 0))  # as in a copy of the lake
+    assert count(made.path, then) == 1
+
+
+def test_versions_that_the_log_has_forgotten_are_an_error(made: HandMade) -> None:
+    made.add("predictions", prediction("t1"))
+    then = now()
+    made.add("predictions", prediction("t2"))
+    log = Path(made.path) / "predictions" / "_delta_log"
+    DeltaTable(log.parent).create_checkpoint()
+    for version in (0, 1):
+        (log / f"{version:020d}.json").unlink()
+    assert count(made.path, now()) == 2
+    for as_of in (then, {"predictions": 1}):
+        with pytest.raises(LakeError, match="version 1 were vacuumed"):
+            count(made.path, as_of)
 
 
 def test_as_of_versions_fixes_the_tables_that_it_names(made: HandMade) -> None:
@@ -94,8 +119,7 @@ def test_compaction_changes_no_answer_and_vacuum_makes_old_versions_an_error(
     assert vacuum(made.path, BY_NAME["predictions"], timedelta(days=1)).deleted == 0
     assert count(made.path, {"predictions": 2}) == 2
     monkeypatch.setattr(maintenance, "SHORTEST_RETENTION", timedelta(0))
-    assert vacuum(made.path, BY_NAME["predictions"], timedelta(0), keep_versions=[1]).deleted == 2
-    assert count(made.path, {"predictions": 1}) == 1
+    assert vacuum(made.path, BY_NAME["predictions"], timedelta(0)).deleted == 3
     with pytest.raises(LakeError, match="version 2 were vacuumed"):
         count(made.path, {"predictions": 2})
     assert count(made.path, None) == 3

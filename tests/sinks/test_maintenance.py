@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import threading
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from deltalake import DeltaTable
 
 from flyback.errors import LakeError
 from flyback.settings import load
+from flyback.sinks.lake import lake
 from flyback.sinks.lock import exclusive
 from flyback.sinks.maintenance import Maintained, compact, maintain, vacuum
 from flyback.sinks.tables import TABLES, landed
@@ -56,6 +60,9 @@ def test_a_second_compaction_at_the_same_time_is_refused(made: HandMade) -> None
 
 def test_compactions_at_once_beside_a_writer_double_no_row(made: HandMade) -> None:
     made.add("predictions", prediction("t"))
+    vacuum(
+        made.path, TABLE, timedelta(hours=1)
+    )  # its first turn makes a writer try again
     done = threading.Event()
 
     def compact_all_the_time() -> None:
@@ -76,6 +83,51 @@ def test_compactions_at_once_beside_a_writer_double_no_row(made: HandMade) -> No
         thread.join()
     assert offsets(made) == list(range(61))
     assert any(commit["operation"] == "OPTIMIZE" for commit in DeltaTable(Path(made.path) / TABLE.name).history())
+
+
+def _grow_older(path: Path, age: timedelta) -> None:
+    """As if everything in this table had been written so long ago. Its checkpoints, which hold times, are left out."""
+    for file in [*path.glob("*.parquet"), *(path / "_delta_log").iterdir()]:
+        if file.suffix == ".json":
+            actions = [json.loads(line) for line in file.read_text().splitlines()]
+            for action in actions:
+                if "remove" in action:
+                    action["remove"]["deletionTimestamp"] -= age // timedelta(milliseconds=1)
+            file.write_text("\n".join(json.dumps(action) for action in actions) + "\n")
+        os.utime(file, (time.time() - age.total_seconds(),) * 2)
+
+
+def test_files_are_deleted_though_a_checkpoint_was_made_in_between(made: HandMade) -> None:
+    path = Path(made.path) / TABLE.name
+    for i in range(3):
+        made.add("predictions", prediction(f"t{i}"))
+    compact(made.path, TABLE)
+    week = timedelta(days=7)
+    assert vacuum(made.path, TABLE, week).deleted == 0
+    _grow_older(path, week + timedelta(hours=2))
+    DeltaTable(path).create_checkpoint()
+    assert vacuum(made.path, TABLE, week).deleted == 3
+    assert offsets(made) == [0, 1, 2]
+
+
+def test_the_log_is_cut_and_every_version_within_the_retention_stays_readable(made: HandMade) -> None:
+    path = Path(made.path) / TABLE.name
+    for i in range(4):
+        made.add("predictions", prediction(f"t{i}"))
+    DeltaTable(path).create_checkpoint()
+    made.add("predictions", prediction("t4"))
+    _grow_older(path, timedelta(days=3))
+    first = vacuum(made.path, TABLE, timedelta(days=1))
+    newest = DeltaTable(path).version()
+    for i in range(3):
+        made.add("predictions", prediction(f"t{5 + i}"))
+    assert first.deleted == 0
+    assert not (path / "_delta_log" / f"{3:020d}.json").exists()
+    for version in range(newest, newest + 4):
+        with lake(made.path, as_of={"predictions": version}) as connection:
+            ((count,),) = connection.sql("SELECT count(*) FROM predictions").fetchall()
+        assert count == 5 + version - newest
+    assert landed(made.path) == {(TOPIC, 0): 8}
 
 
 def test_maintenance_covers_every_table_and_keeps_files_for_an_hour_at_least(made: HandMade) -> None:
