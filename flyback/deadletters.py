@@ -6,12 +6,12 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from confluent_kafka import Message
 
 from flyback import history
 from flyback.errors import ConfigurationError
+from flyback.schemas import wire
 from flyback.settings import Settings
 from flyback.streams import dlq
 from flyback.streams.topology import Kind, Topology
@@ -58,8 +58,7 @@ def read(settings: Settings, topic: str | None = None, reason: str | None = None
 
 def from_message(message: Message) -> DeadLetter:
     """What a message of a dead-letter topic says; headers that another program left out are taken as empty."""
-    given: Any = message.headers() or ()  # typed as more forms than a consumer ever gives
-    headers = [(str(name), _bytes(content)) for name, content in given]
+    headers = [(name, content or b"") for name, content in wire.headers(message)]
     facts = {name: content.decode(errors="replace") for name, content in headers if name.startswith(dlq.PREFIX)}
     value = _bytes(message.value()) or None
     size = facts.get(dlq.SIZE, "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flyback.errors import InvalidEvent
 
 MAGIC = b"\x00"
@@ -24,3 +26,12 @@ def schema_id(value: bytes | None) -> int:
     if len(value) < HEADER:
         raise InvalidEvent("truncated", "", f"the value has {len(value)} bytes, its header alone needs {HEADER}")
     return int.from_bytes(value[1:HEADER], "big")
+
+
+def headers(message: Any) -> list[tuple[str, bytes | None]]:
+    """The headers of a consumed confluent-kafka message. All are left out where the name of one is not UTF-8."""
+    try:
+        return list(message.headers() or ())
+    except (SystemError, UnicodeDecodeError):
+        message.set_headers([])  # asked again it would answer, with a name that is no Python object (found in 2.16)
+        return []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from flyback.schemas import wire
+
 if TYPE_CHECKING:
     from confluent_kafka import Message as KafkaMessage
 
@@ -32,7 +34,7 @@ class Message(NamedTuple):
             message.timestamp()[1],
             _bytes(message.key()),
             _bytes(message.value()),
-            [(name, _bytes(content)) for name, content in message.headers() or ()],  # type: ignore[str-unpack]
+            wire.headers(message),
         )
 
     @property

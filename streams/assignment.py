@@ -168,9 +168,12 @@ class Assignment:
             if not partition.live or not marks:
                 continue
             reached = max(marks.values()) - _CLOCK_SKEW_MS
-            for topic in self._topics:
-                if marks.get(topic, reached - 1) < reached and self._at_end(topic, partition):
-                    marks[topic] = reached
+            try:
+                for topic in self._topics:
+                    if marks.get(topic, reached - 1) < reached and self._at_end(topic, partition):
+                        marks[topic] = reached
+            except KafkaException:
+                return  # no broker answers: another time
 
     def close(self) -> None:
         """Leave without giving up the static membership: the consumer first, the databases are closed after it."""
@@ -180,10 +183,7 @@ class Assignment:
         self.partitions.clear()
 
     def _at_end(self, topic: str, partition: Partition) -> bool:
-        try:
-            _, end = self._lookup.get_watermark_offsets(TopicPartition(topic, partition.number), timeout=_LOOK_UP)
-        except KafkaException:
-            return False
+        _, end = self._lookup.get_watermark_offsets(TopicPartition(topic, partition.number), timeout=_LOOK_UP)
         return end <= partition.meta.applied.get(topic, 0)
 
     def _assigned(self, _: Any, places: list[TopicPartition]) -> None:

@@ -263,7 +263,7 @@ class Engine:
         assert value is not None  # accept() refuses an empty one
         self._unknown_since.pop(wire.schema_id(value), None)
         arrived = Arrived(self._records[topic], event, topic, partition, message.offset(), message.timestamp()[1])
-        headers = message.headers() or ()
+        headers = wire.headers(message)
         trace = next((content or b"" for name, content in headers if name == TRACEPARENT), b"")
         return ValidMessage(arrived, value, self._catalog.schema(wire.schema_id(value)), trace, headers)
 

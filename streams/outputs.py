@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from flyback.errors import InvalidEvent
-from flyback.schemas import codec
+from flyback.schemas import codec, wire
 from flyback.schemas.catalog import Catalog
 from flyback.settings import Settings
 from flyback.streams import dlq
@@ -89,7 +89,7 @@ class Outputs:
 
     def refused(self, message: Message, error: InvalidEvent) -> Output:
         """The dead letter of a raw message that is no valid event."""
-        headers = message.headers() or []
+        headers = wire.headers(message)
         return self._letter(
             message.topic(),
             message.partition(),

@@ -128,7 +128,8 @@ class Topology:
                 "retention.bytes": "-1",
             }
         if kind is Kind.OFFSETS:
-            return {"cleanup.policy": "compact"}
+            # small segments, so that compaction keeps what has to be read after lost offsets short
+            return {"cleanup.policy": "compact", "segment.ms": "3600000", "segment.bytes": "16777216"}
         if kind is Kind.COUNTS:
             return {
                 "cleanup.policy": "compact,delete",

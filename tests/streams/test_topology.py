@@ -99,7 +99,7 @@ def test_derived_and_dead_letter_topics_take_two_raw_events_and_room(max_event_b
 
 def test_absolute_values_and_offsets_are_compacted() -> None:
     found = topology(join_window="1d")
-    assert found.config("flyback.progress.v1") == {"cleanup.policy": "compact"}
+    assert found.config("flyback.progress.v1")["cleanup.policy"] == "compact"
     assert found.config("flyback.failure-rates.v1") == {
         "cleanup.policy": "compact,delete",
         "retention.ms": str(2 * DAY_MS),
