@@ -45,7 +45,11 @@ class Service:
         assert self.process.stop(15) == 0, self.process.log_tail()
 
     def wait_ready(self) -> None:
-        eventually(lambda: self.check() or self.health().get("ok"), f"the {self.name} is well", SECONDS)
+        def well() -> bool:
+            self.check()
+            return bool(self.health().get("ok"))
+
+        eventually(well, f"the {self.name} is well", SECONDS)
 
     def check(self) -> None:
         """It runs. Who was fenced while it was slow is started again, as a supervisor would."""
