@@ -1,0 +1,73 @@
+"""What the stream counts is what the lake counts again, over minutes that are open."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from random import Random
+
+from flyback import Client, human, model
+from flyback.client import PredictionRef
+from flyback.sinks.lake import lake
+from tests.end_to_end.site import SECONDS, Site
+
+TASKS = 300
+AUTHORS = [human("ann"), human("bob"), model("judge", "2")]
+
+
+def send(client: Client, chance: Random) -> None:
+    """Answers over the last hours; corrections and grades of some, which disagree, and of answers that never come."""
+    now = datetime.now(UTC)
+    for i in range(TASKS):
+        about = PredictionRef(f"task-{i}", "p")
+        answered = now - timedelta(minutes=chance.randrange(180))
+        for _ in range(chance.choice([0, 1, 1, 1, 2])):  # 2: a copy
+            client.predict(
+                task_id=about.task_id,
+                prediction_id=about.prediction_id,
+                actor=model("m", "1") if i % 3 else human("zoe"),
+                input="x",
+                output="a",
+                segment=f"s{i % 2}",
+                occurred_at=answered,
+            )
+        for name in range(chance.randrange(4)):
+            client.correct(
+                about,
+                output="b",
+                author=chance.choice(AUTHORS),
+                correction_id=f"{name}",
+                authority=chance.randrange(2),
+                sampling_probability=chance.choice([None, 1 / 3, chance.uniform(1e-4, 1)]),
+                occurred_at=answered + timedelta(seconds=chance.randrange(2)),
+            )
+        if chance.randrange(2):
+            client.confirm(about, author=chance.choice(AUTHORS), correction_id="confirmed", occurred_at=answered)
+        for name in range(chance.randrange(3)):
+            client.grade(
+                about,
+                rubric="tone",
+                rubric_version="2",
+                scores={"polite": (4, 5)},
+                passed=chance.choice([True, False, None]),
+                author=chance.choice(AUTHORS),
+                grade_id=f"{name}",
+                sampling_probability=chance.choice([None, 0.7]),
+            )
+
+
+def test_failure_rates_are_the_exact_ones_over_open_minutes(site: Site) -> None:
+    for service in (site.start_worker(FLYBACK_BATCH_EVENTS="100"), site.start_sink()):
+        service.wait_ready()
+    with Client(site.settings) as client:
+        send(client, Random(11))
+        assert client.flush(SECONDS) == 0
+    site.until_landed()
+    with lake(site.settings.lake) as tables:
+        streamed = tables.sql("FROM failure_rates ORDER BY ALL").fetchall()
+        exact = tables.sql("FROM failure_rates_exact ORDER BY ALL").fetchall()
+        ((weighted, by_grade),) = tables.sql(
+            "SELECT count(*) FILTER (sampling_probability IS NOT NULL AND failed), "
+            "count(*) FILTER (failed AND winning_correction_id IS NULL) FROM reviews"
+        ).fetchall()
+    assert weighted and by_grade
+    assert streamed == exact
