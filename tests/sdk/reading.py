@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import fastavro
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 AVSC = {"predictions": "prediction", "corrections": "correction", "grades": "grade"}
+NO_LEADER_YET = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,19 @@ def read(bootstrap: str, prefix: str, kind: str, count: int, partitions: int = 4
                 headers = [(str(pair[0]), bytes(pair[1])) for pair in message.headers() or []]  # type: ignore[arg-type]
                 schema_id = int.from_bytes(value[1:5], "big")
                 found.append(Found(event, schema_id, key, partition, message.timestamp(), headers))
-        ends = [consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10) for p in range(partitions)]
-        assert sum(end[1] for end in ends if end) == count, f"{topic} holds more than {count} messages"
+        ends = [_end(consumer, TopicPartition(topic, p), deadline) for p in range(partitions)]
+        assert sum(ends) == count, f"{topic} holds more than {count} messages"
     finally:
         consumer.close()
     return found
+
+
+def _end(consumer: Consumer, place: TopicPartition, deadline: float) -> int:
+    """The offset after the last message. A topic that was just made may still look for its leader."""
+    while True:
+        try:
+            return (consumer.get_watermark_offsets(place, timeout=10) or (0, 0))[1]
+        except KafkaException as error:
+            if error.args[0].code() not in NO_LEADER_YET or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
