@@ -26,6 +26,7 @@ from flyback.schemas.rules import CHECKS
 from flyback.sinks import certify, columns
 from flyback.sinks.message import Message
 
+_PIECE = 8_000_000  # bytes that are decoded at once: doing so takes several times as much memory as they have
 _FEW = 8  # below this, halving a bad batch further costs more than decoding its messages one by one
 
 
@@ -93,8 +94,9 @@ class Decoder:
                 by_header[value[: wire.HEADER]].append(i)
         for header, indices in by_header.items():
             if self._is_current(header, given_up):
-                bodies = [(messages[i].value or b"")[wire.HEADER :] for i in indices]
-                yield from _halving(_pyruhvro_schema(self.record), bodies, indices, doubtful)
+                for piece in _pieces(messages, indices):
+                    bodies = [(messages[i].value or b"")[wire.HEADER :] for i in piece]
+                    yield from _halving(_pyruhvro_schema(self.record), bodies, piece, doubtful)
             else:
                 doubtful += indices
 
@@ -157,6 +159,19 @@ class Decoder:
             )
         writer = self.catalog.schema(wire.schema_id(message.value))
         return codec.decode(self.record, message.value or b"", writer)
+
+
+def _pieces(messages: Sequence[Message], indices: list[int]) -> Iterator[list[int]]:
+    """The indices in order, cut where the messages come to `_PIECE` bytes."""
+    piece: list[int] = []
+    size = 0
+    for i in indices:
+        piece.append(i)
+        size += messages[i].size
+        if size >= _PIECE:
+            yield piece
+            piece, size = [], 0
+    yield piece
 
 
 def _halving(

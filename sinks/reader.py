@@ -26,7 +26,7 @@ from flyback.streams.topology import Topology
 
 _log = get_logger(__name__)
 LIBRDKAFKA = logging.getLogger("librdkafka")
-_BATCH = 10_000
+_BATCH = 1_000
 _TIMEOUT = 10.0  # seconds, of one question to the broker
 
 

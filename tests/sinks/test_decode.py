@@ -19,6 +19,7 @@ from flyback.schemas.catalog import BundledCatalog, Catalog
 from flyback.schemas.codec import Record, Schema, bundled
 from flyback.schemas.intake import REASONS
 from flyback.schemas.rules import MAX_LABEL
+from flyback.sinks import decode
 from flyback.sinks.columns import check_range, from_records, record_schema
 from flyback.sinks.decode import Decoder
 from flyback.sinks.message import Message
@@ -153,7 +154,7 @@ def test_both_decoders_agree_on_events_that_break_one_rule_or_none(record: str, 
 
 
 def test_both_decoders_agree_on_the_longest_labels() -> None:
-    found = []
+    found: list[Message] = []
     for length in (MAX_LABEL, MAX_LABEL + 1):
         label = "é" * length
         actor = prediction("t")["actor"]
@@ -275,3 +276,14 @@ def test_a_registry_that_is_down_is_not_the_messages_fault() -> None:
 
     with pytest.raises(RegistryUnavailable):
         replace(decoder("Prediction"), catalog=Down()).decode([message("Prediction", prediction("t1"))])
+
+
+def test_a_batch_that_is_decoded_in_pieces_is_the_same_in_the_same_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    good = [message("Prediction", prediction(f"t{i}"), i) for i in range(100)]
+    messages = [m._replace(value=b"bad") if m.offset in (30, 77) else m for m in good]
+    whole = decoder("Prediction").decode(messages)
+    monkeypatch.setattr(decode, "_PIECE", 20 * messages[0].size)
+    pieces = decoder("Prediction").decode(messages)
+    assert pieces == whole
+    assert [rejected.index for rejected in pieces.rejected] == [30, 77]
+    assert pieces.columns["task_id"].to_pylist() == [f"t{i}" for i in range(100) if i not in (30, 77)]

@@ -60,9 +60,7 @@ def test_a_second_compaction_at_the_same_time_is_refused(made: HandMade) -> None
 
 def test_compactions_at_once_beside_a_writer_double_no_row(made: HandMade) -> None:
     made.add("predictions", prediction("t"))
-    vacuum(
-        made.path, TABLE, timedelta(hours=1)
-    )  # its first turn makes a writer try again
+    vacuum(made.path, TABLE, timedelta(hours=1))  # its first turn makes a writer try again
     done = threading.Event()
 
     def compact_all_the_time() -> None:
