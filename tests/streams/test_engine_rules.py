@@ -404,6 +404,13 @@ def test_an_idle_topic_with_something_to_read_keeps_the_state(stage: Stage) -> N
     stage.check()
 
 
+def test_a_leader_that_moves_while_a_partition_is_restored_is_waited_for(stage: Stage) -> None:
+    stage.send(a_prediction(), a_correction())
+    stage.kafka.fail("before", "get_watermark_offsets", failure(KafkaError.NOT_LEADER_FOR_PARTITION))
+    stage.settle(stage.worker())
+    stage.check()
+
+
 def predictions_kept(worker: Worker, task: str, many: int, partition: int) -> list[str]:
     assert worker.engine is not None and worker.engine._folder is not None
     kept = {key for key, _ in worker.engine._folder.store(partition).scan(state.PREDICTION)}
