@@ -406,7 +406,8 @@ def test_an_idle_topic_with_something_to_read_keeps_the_state(stage: Stage) -> N
 
 def test_a_leader_that_moves_while_a_partition_is_restored_is_waited_for(stage: Stage) -> None:
     stage.send(a_prediction(), a_correction())
-    stage.kafka.fail("before", "get_watermark_offsets", failure(KafkaError.NOT_LEADER_FOR_PARTITION))
+    for _ in range(20):
+        stage.kafka.fail("before", "get_watermark_offsets", failure(KafkaError.NOT_LEADER_FOR_PARTITION))
     stage.settle(stage.worker())
     stage.check()
 
