@@ -103,7 +103,7 @@ class Review(NamedTuple):
         y = int(failed)
         if probability is None:
             return Counts(reviewed=1, failures=y)
-        w, w2 = round(MILLIONTHS / probability), round(MILLIONTHS / probability**2)
+        w, w2 = round(MILLIONTHS / probability), round(MILLIONTHS / (probability * probability))
         return Counts(0, 1, y, 1, w, w * y, w2, w2 * y)
 
 

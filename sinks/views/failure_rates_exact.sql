@@ -11,7 +11,7 @@ WITH counted AS (
         reviewed,
         failed,
         round_even(1e6 / sampling_probability, 0)::HUGEINT AS w,
-        round_even(1e6 / pow(sampling_probability, 2), 0)::HUGEINT AS w2
+        round_even(1e6 / (sampling_probability * sampling_probability), 0)::HUGEINT AS w2
     FROM reviews
 )
 SELECT
