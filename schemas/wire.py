@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import methodcaller
 from typing import Any
 
 from flyback.errors import InvalidEvent
@@ -28,10 +29,15 @@ def schema_id(value: bytes | None) -> int:
     return int.from_bytes(value[1:HEADER], "big")
 
 
+# A plain call, once the interpreter has specialised it, skips the check that turns the bad answer into a SystemError.
+_checked_headers = methodcaller("headers")
+
+
 def headers(message: Any) -> list[tuple[str, bytes | None]]:
     """The headers of a consumed confluent-kafka message. All are left out where the name of one is not UTF-8."""
     try:
-        return list(message.headers() or ())
+        return list(_checked_headers(message) or ())
     except (SystemError, UnicodeDecodeError):
-        message.set_headers([])  # asked again it would answer, with a name that is no Python object (found in 2.16)
+        # asked again it would answer, with a name that is no Python object: whoever touches it crashes (found in 2.16)
+        message.set_headers([])
         return []

@@ -44,5 +44,8 @@ def test_the_headers_of_a_message_with_such_a_name_are_left_out_and_others_are_k
     consumer = Consumer(settings.kafka() | {"group.id": "none"})
     consumer.assign([TopicPartition(topic, 0, 0)])
     odd, usual = consumer.consume(2, timeout=30)
-    assert [wire.headers(odd), wire.headers(odd), wire.headers(usual)] == [[], [], [("y", b"2")]]
+    for _ in range(1000):  # the interpreter calls methods otherwise once they are often called
+        assert wire.headers(usual) == [("y", b"2")]
+    assert not wire.headers(odd)
+    assert not wire.headers(odd)
     consumer.close()
