@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -36,7 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(MARKER_OF_FIXTURE[fixture])
 
 
-def pytest_unconfigure() -> None:
+@atexit.register
+def _be_silent() -> None:
     """The summary is the last word: Kafka clients that a test left say until the very end that their broker is gone."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
