@@ -47,4 +47,10 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'flyback' has no attribute {name!r}")
-    return getattr(importlib.import_module(_LAZY[name]), name)
+    try:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    except ModuleNotFoundError as error:
+        if name != "lake" or (error.name or "").startswith("flyback"):
+            raise
+        message = f"flyback.lake needs {error.name}: type `pip install 'flyback[sink]'`"
+        raise ModuleNotFoundError(message, name=error.name) from None

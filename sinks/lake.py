@@ -124,7 +124,7 @@ def pin(path: str, as_of: AsOf) -> dict[str, Pinned | None]:
     """The version of every table that `as_of` means, None where the table was not there. Raises LakeError."""
     if not is_remote(path) and not Path(path).is_dir():
         raise LakeError(
-            f"no lake at {path}: `flyback up` or `flyback sink` fill one, or set FLYBACK_LAKE to where it is"
+            f"no lake at {path}: `flyback up` or `flyback sink` fill one, or give --lake (or FLYBACK_LAKE) where it is"
         )
     if isinstance(as_of, Mapping):
         names = [table.name for table in TABLES]

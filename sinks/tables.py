@@ -251,8 +251,8 @@ class TableWriter:
             else:
                 problem = f"{topic} was deleted and made again, or this broker started anew"
             raise RefusedToStart(
-                f"{self._path} cannot be continued: {problem}. Set FLYBACK_LAKE to a new folder (this one stays "
-                "readable), or connect to the cluster and topics that it was filled from"
+                f"{self._path} cannot be continued: {problem}. Set FLYBACK_LAKE to a new folder, or give one "
+                "with --lake (this one stays readable), or connect to the cluster and topics that it was filled from"
             )
 
 

@@ -46,8 +46,9 @@ def demo(
 ) -> None:
     """Play 23,703 real texts, a real model and its real reviewers through the whole flywheel.
 
-    Everything goes into a folder of the run's own, flyback-data/demo/TIME. Exits 0 if all events have landed and the
-    stream derived what one pass over them derives.
+    Everything goes into a folder of the run's own, flyback-data/demo/TIME.
+    Exits 0 if all events have landed and the stream derived what one pass
+    over them derives.
     """
     if bootstrap and broker:
         raise ConfigurationError("--bootstrap and --broker exclude each other: give one")
@@ -57,7 +58,13 @@ def demo(
 
     kind: BrokerKind = "kafka" if broker is BrokerChoice.kafka else "embedded"
     options = Options(bootstrap, kind, lake, limit, output.program())
-    if not bootstrap:
+    if bootstrap:
+        every = options.topic_prefix.replace(".", r"\.") + ".*"
+        output.note(
+            f"The run's topics, {options.topic_prefix}*, stay on {bootstrap} when it is over. To delete them:\n"
+            f"  kafka-topics.sh --bootstrap-server {bootstrap} --delete --topic '{every}'"
+        )
+    else:
         where = "in memory" if kind == "embedded" else "in the run's folder, for the time of the run"
         output.note(f"The broker is {'embedded' if kind == 'embedded' else 'Apache Kafka'}, {where}.")
     if live:
@@ -103,7 +110,7 @@ def _play_live(options: Options) -> None:
     if lake is None:
         output.note("interrupted before it began")
         return
-    output.print_line(f"stopped; the lake is {lake}")
+    output.print_line(f"stopped; the lake is {lake}\n\nNext:")
     for command in summary.next_commands(options.program, lake):
         output.print_line(f"  {command}")
 

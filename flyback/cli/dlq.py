@@ -41,7 +41,7 @@ def listing(topic: Topic = None, reason: Reason = None, bootstrap: Bootstrap = N
 def show(
     coordinates: Annotated[
         str | None,
-        typer.Argument(metavar="[TOPIC/PARTITION/OFFSET]", help="One of `dlq list`; none: all of them."),
+        typer.Argument(metavar="TOPIC/PARTITION/OFFSET", help="One of `dlq list`; none: all of them."),
     ] = None,
     topic: Topic = None,
     reason: Reason = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -87,6 +88,7 @@ def up(
     settings, folder, own = _placed(settings, broker)
     try:
         with signals_interrupt(), Stack(settings, folder / "logs", own) as stack:
+            output.note("starting, which takes some seconds")
             stack.wait_ready()
             _say_what_runs(stack, broker, folder)
             while True:
@@ -118,7 +120,7 @@ def _say_what_runs(stack: Stack, broker: BrokerChoice | None, folder: Path) -> N
 
     settings = stack.settings
     kind = {
-        BrokerChoice.embedded: " (embedded, IN MEMORY: what it holds is gone when this stops)",
+        BrokerChoice.embedded: " (embedded, IN MEMORY: what is not in the lake yet when this stops is lost)",
         BrokerChoice.kafka: " (Apache Kafka, started here)",
         None: "",
     }[broker]
@@ -134,7 +136,8 @@ def _say_what_runs(stack: Stack, broker: BrokerChoice | None, folder: Path) -> N
     output.print_line(f"lake     {settings.lake}")
     output.print_line(f"logs     {folder / 'logs'}")
     output.print_line(f"\nSend a prediction and a correction:\n\n{snippet}\n")
-    output.print_line(f'Then ask:  {output.program()} sql --lake {settings.lake} "from examples_resolved"')
+    query = "select input.body as input, output.body as answered, truth.body as truth from examples_resolved"
+    output.print_line(f'Then ask:\n\n{output.program()} sql --lake {shlex.quote(settings.lake)} "{query}"\n')
     output.print_line("Ctrl-C stops everything.")
 
 

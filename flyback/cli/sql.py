@@ -26,8 +26,9 @@ def sql(
 ) -> None:
     """Run SQL over the lake with DuckDB and print the result.
 
-    The views: predictions, corrections, grades, examples, graded_examples, coaching, failure_rates,
-    failure_rates_exact, dead_letters, reviews, examples_resolved, episodes, disputes.
+    The views: predictions, corrections, grades, examples, graded_examples,
+    coaching, failure_rates, failure_rates_exact, alerts, dead_letters, reviews,
+    examples_resolved, episodes, disputes.
     """
     if as_json and as_csv:
         raise ConfigurationError("--json and --csv exclude each other: give one")

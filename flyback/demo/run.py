@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
@@ -28,15 +28,28 @@ Progress = Callable[[str, int, int], None]
 """Called with a step (download, read, start, send, joined, landed, compare), how much is done, and of how much."""
 
 
+def _new_name() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a user asked for. With `bootstrap` no broker is started; `limit` counts texts, `program` is what to type."""
+    """What a user asked for, and the run's name.
+
+    With `bootstrap` no broker is started; `limit` counts texts, `program` is what to type.
+    """
 
     bootstrap: str | None = None
     broker: BrokerKind = "embedded"
     lake: str | None = None
     limit: int | None = None
     program: str = "flyback"
+    name: str = field(default_factory=_new_name)
+
+    @property
+    def topic_prefix(self) -> str:
+        """Of the run's topics on a Kafka that others use too."""
+        return f"demo-{self.name.lower()}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +163,7 @@ def _started(options: Options, progress: Progress) -> Iterator[tuple[_Run, Stack
 
 def _new_run(options: Options) -> _Run:
     """A folder that no other run has, and settings that keep this run apart from everything else."""
-    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+    name = options.name
     folder = FOLDER / name
     (folder / "logs").mkdir(parents=True)
     changes: dict[str, object] = {
@@ -161,7 +174,7 @@ def _new_run(options: Options) -> _Run:
     }
     broker = None
     if options.bootstrap:
-        changes |= {"topic_prefix": f"demo-{name.lower()}.", "group": f"flyback-demo-{name}"}
+        changes |= {"topic_prefix": options.topic_prefix, "group": f"flyback-demo-{name}"}
     else:
         broker = own_broker(options.broker, folder / "broker", 0)
     settings = all_settings.load(bootstrap_servers=options.bootstrap).model_copy(update=changes)

@@ -144,7 +144,12 @@ def test_the_lake_of_another_run_is_refused_with_what_to_do(embedded: Played) ->
 def test_two_runs_on_one_kafka_are_kept_apart_by_their_topics(on_kafka: Played, kafka_bootstrap: str) -> None:
     (folder,) = on_kafka.folder.glob("flyback-data/demo/*")
     admin = AdminClient({"bootstrap.servers": kafka_bootstrap})
-    assert f"demo-{folder.name.lower()}.predictions.v1" in admin.list_topics(timeout=10).topics
+    prefix = f"demo-{folder.name.lower()}."
+    assert f"{prefix}predictions.v1" in admin.list_topics(timeout=10).topics
+    assert f"The run's topics, {prefix}*, stay on {kafka_bootstrap}" in on_kafka.said
+    (every,) = re.findall(r"--delete --topic '(.+)'", on_kafka.said)
+    left = [name for name in admin.list_topics(timeout=10).topics if name.startswith("demo-")]
+    assert [name for name in left if re.fullmatch(every, name)] == [name for name in left if name.startswith(prefix)]
 
 
 def test_ctrl_c_ends_it_and_leaves_nothing_running(

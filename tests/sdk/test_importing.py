@@ -10,6 +10,9 @@ import sys
 import venv
 from pathlib import Path
 
+import pytest
+
+import flyback
 from tests.brokers import not_available
 from tests.conftest import ENVIRONMENT
 
@@ -75,3 +78,10 @@ def unreachable(pips_words: str) -> bool:
     return any(
         word in pips_words for word in ("NewConnectionError", "ConnectTimeoutError", "Name or service not known")
     )
+
+
+def test_without_duckdb_asking_for_the_lake_says_which_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    monkeypatch.delitem(sys.modules, "flyback.sinks.lake", raising=False)
+    with pytest.raises(ModuleNotFoundError, match=r"flyback\.lake needs duckdb: type `pip install 'flyback\[sink\]'`"):
+        _ = flyback.lake
