@@ -149,6 +149,10 @@ class Stack:
         """What worker and sink say of themselves now; {} where one does not answer, or is not well."""
         return _health(self.worker_endpoint)[1], _health(self.sink_endpoint)[1]
 
+    def waiting(self) -> object:
+        """What the worker says that it waits for, None where it does not wait."""
+        return _health(self.worker_endpoint)[1].get("waiting")
+
     def check(self) -> None:
         """Raise ProcessEnded if worker or sink no longer runs."""
         for process in (self.worker, self.sink):

@@ -97,6 +97,7 @@ class Engine:
         self._idle_checked = clock()
         self._totals: Counter[str] = Counter()
         self._last_commit: float | None = None
+        self._waiting: str | None = None
         self._failed = False
         self._folder: StateFolder | None = None
         self._assignment: Assignment | None = None
@@ -152,6 +153,7 @@ class Engine:
             "assigned": sorted(partitions),
             "restoring": sorted(number for number, partition in partitions.items() if not partition.live),
             "last_commit": self._last_commit,
+            "waiting": self._waiting,
             "totals": dict(self._totals),
         }
 
@@ -305,6 +307,7 @@ class Engine:
         self._totals["dead_letters"] += letters
         self._letters.append((self._clock(), letters))
         self._aborts = 0
+        self._waiting = None
         self._last_commit = time.time()
         metrics.LAST_COMMIT.labels("worker").set(self._last_commit)
 
@@ -339,7 +342,8 @@ class Engine:
 
     def _wait(self, what: str, cause: Exception, seconds: float) -> None:
         metrics.WAITS.labels(what).inc()
-        log.warning("waiting", cause=str(cause))
+        self._waiting = str(cause)
+        log.warning("waiting", cause=self._waiting)
         self._not_before = self._clock() + seconds
 
     def _gave_up(self, schema_id: int) -> bool:
@@ -368,7 +372,9 @@ class Engine:
         """What `ask` gives, asked until broker and registry are there; None: stopped before."""
         while not self._stopping.is_set():
             try:
-                return ask()
+                found = ask()
+                self._waiting = None
+                return found
             except RegistryUnavailable as error:
                 self._wait("registry", error, seconds=0)
             except KafkaException as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import time
 from datetime import UTC, datetime
@@ -91,8 +92,12 @@ def up(
             output.note("starting, which takes some seconds")
             stack.wait_ready()
             _say_what_runs(stack, broker, folder)
-            while True:
+            said: object = None
+            for round_number in itertools.count():
                 stack.supervise(output.note)
+                if round_number % 5 == 0 and (waiting := stack.waiting()) not in (None, said):
+                    output.note(f"the worker waits: {waiting}")
+                    said = waiting
                 time.sleep(0.2)
     except KeyboardInterrupt:
         output.note("stopped")

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from flyback import topics
+from flyback.schemas import wire
 from flyback.settings import load
 from flyback.sinks.lake import lake as open_lake
 from flyback.sinks.tables import TABLES, Source, TableWriter
@@ -71,6 +73,21 @@ def test_up_with_the_embedded_broker_joins_what_its_snippet_sends(started: Start
     eventually(lambda: examples(tmp_path / value(lines, "lake")) == 1, "the example is in the lake", 60)
     interrupted(process)
     assert running_in(tmp_path) == {}
+
+
+def test_up_says_what_the_worker_waits_for(started: Started, tmp_path: Path) -> None:
+    process = started("up")
+    bootstrap = value(printed(process), "Kafka").split()[0]
+    producer = Producer({"bootstrap.servers": bootstrap})
+    producer.produce("flyback.predictions.v1", wire.frame(4711, b"newer than us"), b"t", partition=0)
+    assert producer.flush(30) == 0
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "the worker waits: unknown schema id 4711 at flyback.predictions.v1/0@0" in line:
+            break
+    else:
+        raise AssertionError("it said nothing of the schema")
+    interrupted(process)
 
 
 def test_up_starts_on_a_running_kafka_and_stops_by_sigterm(

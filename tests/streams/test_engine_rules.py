@@ -305,12 +305,15 @@ def test_an_unknown_schema_is_waited_for_and_then_read(stage: Stage) -> None:
     stage.send(a_prediction(), of_a_newer_schema(), a_grade())
     worker.step(100)
     assert not stage.derived()
+    assert worker.engine is not None
+    assert str(hashed_id(NEWER)) in worker.engine.status()["waiting"]
 
     catalog.learn(NEWER)
     stage.passed += 2
     stage.settle(worker)
 
     assert stage.derived().total() == 2
+    assert worker.engine.status()["waiting"] is None
     stage.check()
 
 
