@@ -9,12 +9,11 @@ import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType, TracebackType
-from typing import Self
+from types import MappingProxyType
 
 from flyback.errors import BrokerError
 from flyback.local.java import DEPENDENCY_PLUGIN, SHORT_LIVED, fetch_once, find_java, run_maven
-from flyback.local.process import ChildProcess, free_port, listens, refuse_taken_port
+from flyback.local.process import ChildProcess, Server, free_port, listens, refuse_taken_port
 from flyback.local.readiness import answers_metadata
 
 KAFKA_VERSION = "4.3.1"
@@ -55,7 +54,7 @@ SINGLE_NODE = MappingProxyType(
 )
 
 
-class KafkaBroker:
+class KafkaBroker(Server):
     """Apache Kafka in KRaft mode, broker and controller in one process of 127.0.0.1.
 
     `folder` takes configuration, log and data: a broker started on it again finds its topics. `properties`
@@ -73,12 +72,10 @@ class KafkaBroker:
     ) -> None:
         if sasl_scram is not None and not all(map(PLAIN_WORD.fullmatch, sasl_scram)):
             raise BrokerError("sasl_scram: user and password may hold letters, digits and any of _.@+- only")
-        self.folder = folder
-        self.port = free_port() if port is None else port
+        super().__init__(folder, port)
         self._properties = dict(properties)
         self._credentials = sasl_scram
         self._internal_ports = (free_port(), free_port())
-        self._process: ChildProcess | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -97,19 +94,6 @@ class KafkaBroker:
             "sasl.username": user,
             "sasl.password": password,
         }
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.running
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Start it and return when it serves clients (2-3 s; the first time ever, 44 MB are fetched)."""

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +26,26 @@ KILL_SECONDS = 5.0
 _started: weakref.WeakSet[ChildProcess] = weakref.WeakSet()
 
 
-class ChildProcess:
+class Startable(ABC):
+    """What runs from `start` to `stop`: as a context manager it is started on entry and stopped on exit."""
+
+    @abstractmethod
+    def start(self) -> None: ...
+
+    @abstractmethod
+    def stop(self) -> object: ...
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class ChildProcess(Startable):
     """One command, run in a session of its own (the terminal's Ctrl-C does not reach it) under `guard.py`.
 
     `name` is used in messages, `log` takes stdout and stderr (appended), `advice` ends the message of a
@@ -50,15 +70,6 @@ class ChildProcess:
         self._env = None if env is None else dict(env)
         self._cwd = cwd
         self._guard: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @property
     def pid(self) -> int | None:
@@ -163,6 +174,24 @@ class ChildProcess:
         tail = self.log_tail()
         log = f"the end of {self.log}:\n{tail}" if tail else f"its log {self.log} is empty"
         return "\n".join(part for part in (f"{self.name} {what}; {log}", self.advice) if part)
+
+
+class Server(Startable):
+    """A server of our own on 127.0.0.1, in one child process, with its files in `folder`."""
+
+    def __init__(self, folder: Path, port: int | None = None) -> None:
+        self.folder = folder
+        self.port = free_port() if port is None else port
+        self._process: ChildProcess | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.running
+
+    def stop(self) -> None:
+        # There is nothing to save, and the embedded broker would wait for its clients to hang up.
+        if self._process is not None:
+            self._process.kill()
 
 
 def running() -> list[ChildProcess]:

@@ -6,11 +6,9 @@ import http.client
 import os
 import tarfile
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from flyback.local.java import DEPENDENCY_PLUGIN, SHORT_LIVED, fetch_once, find_java, run_maven
-from flyback.local.process import ChildProcess, free_port, refuse_taken_port
+from flyback.local.process import ChildProcess, Server, free_port, refuse_taken_port
 
 APICURIO_VERSION = "3.3.3"
 JAVA_VERSION = 21
@@ -18,35 +16,17 @@ CONFLUENT_API = "/apis/ccompat/v7"
 ALTERNATIVES = "set SCHEMA_REGISTRY_URL to a running registry, or leave it unset: Flyback does without one"
 
 
-class SchemaRegistry:
+class SchemaRegistry(Server):
     """Apicurio Registry with its Confluent-compatible API; what it holds is gone when it stops.
 
     `folder` takes its log. Schemas have to be FULL_TRANSITIVE compatible unless a subject says otherwise.
     `start` raises `BrokerError`, or its subclass `MissingTool` without Java 21+ or (the first time) Maven.
     """
 
-    def __init__(self, folder: Path, port: int | None = None) -> None:
-        self.folder = folder
-        self.port = free_port() if port is None else port
-        self._process: ChildProcess | None = None
-
     @property
     def url(self) -> str:
         """What goes into SCHEMA_REGISTRY_URL."""
         return f"http://127.0.0.1:{self.port}{CONFLUENT_API}"
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.running
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Start it and return when it serves requests (3-5 s; the first time ever, 150 MB are fetched)."""
@@ -71,11 +51,6 @@ class SchemaRegistry:
         )
         self._process.start()
         self._process.wait_ready(self._answers, timeout=120)
-
-    def stop(self) -> None:
-        # There is nothing to save, so nothing to wait for.
-        if self._process is not None:
-            self._process.kill()
 
     def _answers(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)

