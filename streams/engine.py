@@ -185,7 +185,7 @@ class Engine:
 
     def _replay(self, partition: Partition, messages: list[Message]) -> None:
         """Take replayed messages into the state; what they derive was written long ago."""
-        for _, matched, meta in self._work(Batch([(partition, message) for message in messages], None)).steps:
+        for _, matched, meta in self._match(Batch([(partition, message) for message in messages], None)).steps:
             self._write(partition, matched, meta)
 
     def _claim(self, partition: Partition, assignment: Assignment) -> None:
@@ -217,7 +217,14 @@ class Engine:
         return Batch(messages, assignment.consumer.consumer_group_metadata() if messages else None)
 
     def _work(self, batch: Batch) -> Work:
-        """Decode, check and match: everything about a batch that writes nothing."""
+        """Match, and encode what is to be written: everything about a batch that writes nothing."""
+        work = self._match(batch)
+        for partition, matched, _ in work.steps:
+            work.outputs += self._results(partition.number, matched)
+        return work
+
+    def _match(self, batch: Batch) -> Work:
+        """Decode, check and match; of the outputs only the dead letters are there yet."""
         work = Work()
         valid: dict[int, list[ValidMessage]] = {}
         metas: dict[int, tuple[Partition, Meta]] = {}
@@ -242,7 +249,6 @@ class Engine:
         for number, (partition, meta) in metas.items():
             matched = partition.matcher.match(valid[number], meta)
             work.steps.append((partition, matched, meta))
-            work.outputs += self._results(number, matched)
         return work
 
     def _accept(self, message: Message) -> ValidMessage:
