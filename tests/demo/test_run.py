@@ -174,6 +174,9 @@ def test_live_it_stays_up_until_ctrl_c(
         return sum(offset for found in places for (topic, _), offset in found.items() if topic.endswith("examples.v1"))
 
     eventually(lambda: process.poll() is not None or examples() > 0, "the first examples are in the lake", 90)
+    at_first = examples()
+    # a commit later the counts, shown twice a second, have been shown again
+    eventually(lambda: process.poll() is not None or examples() > at_first, "more examples are in the lake", 90)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
