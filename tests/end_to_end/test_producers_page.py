@@ -17,8 +17,13 @@ from tests.end_to_end.site import SECONDS, Site
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "producers.md").read_text(encoding="utf-8")
 WITHOUT_REGISTRY, WITH_REGISTRY = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-# whatever the program imports by itself or by others: not a line of ours
-RUN = "import runpy, sys; sys.modules['flyback'] = None; runpy.run_path('producer.py', run_name='__main__')"
+# whatever the program imports by itself or by others: not a line of ours; and where it hangs is told in time
+RUN = """
+import faulthandler, runpy, sys
+faulthandler.dump_traceback_later(150, exit=True)
+sys.modules["flyback"] = None
+runpy.run_path("producer.py", run_name="__main__")
+"""
 
 
 def run_as_a_stranger(program: str, site: Site) -> None:
@@ -33,7 +38,7 @@ def run_as_a_stranger(program: str, site: Site) -> None:
         env=site.environment(),
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=3 * SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr
