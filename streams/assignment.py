@@ -18,7 +18,7 @@ from flyback.settings import Settings
 from flyback.streams import restore
 from flyback.streams.clients import Clients, Cluster, Consumer, Message
 from flyback.streams.matcher import Matcher
-from flyback.streams.restore import Replay
+from flyback.streams.restore import Progress, Replay
 from flyback.streams.state import Meta, Origin, StateFolder, Store
 from flyback.streams.topology import Topology
 
@@ -44,6 +44,16 @@ class Partition:
     """Topics of which no message has come since the partition went live."""
     unclaimed: bool = False
     """Whether the group has no committed offset yet for some topic of it."""
+    progress: Progress | None = None
+    """How far it is restored; None until that is planned."""
+
+    def status(self) -> dict[str, Any]:
+        """For health checks: events replayed of those to be replayed, None until that is known."""
+        return {
+            "live": self.live,
+            "restored": self.progress.done if self.progress else None,
+            "to_restore": self.progress.total if self.progress else None,
+        }
 
 
 class Assignment:
@@ -135,6 +145,8 @@ class Assignment:
         if messages := self._replay.read(_SLICE, timeout=0.1):
             apply(partition, messages)
             metrics.RESTORED.inc(len(messages))
+        if partition.progress is not None:
+            partition.progress.left(self._replay.left)
         if not self._replay.done:
             return None
         self._drop_replay()
@@ -274,10 +286,8 @@ class Assignment:
             fresh.start, fresh.unclaimed = partition.start, partition.unclaimed
             self.partitions[partition.number] = partition = fresh
             begin = dict(log_start)
-        left = sum(max(0, partition.start[topic] - begin[topic]) for topic in begin)
-        if left:
-            log.info("restoring", partition=partition.number, events=left)
         self._replay = Replay(self._clients, partition.number, begin, partition.start)
+        partition.progress = Progress(partition.number, self._replay.left)
         return True
 
     def _committed(self, places: list[TopicPartition]) -> dict[str, int | None]:

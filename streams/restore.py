@@ -6,23 +6,28 @@ lies between is replayed, its output thrown away. Losing the disk is the same ru
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from flyback.errors import RefusedToStart
+from flyback.logs import get_logger
 from flyback.schemas import codec, wire
 from flyback.schemas.catalog import Catalog
 from flyback.settings import Settings
 from flyback.streams.clients import Clients, Cluster, Consumer, Message
 from flyback.streams.topology import Kind, Topology
 
+log = get_logger(__name__)
+
 Offsets = Mapping[str, int]
 """Offsets of one partition, by topic."""
 
 _LOOK_UP = 10.0
 _POLL = 0.1
+_SAY_SECONDS = 5.0
 _PATIENCE = 50  # polls without an answer
 
 
@@ -65,7 +70,8 @@ class Replay:
     def __init__(self, clients: Clients, partition: int, begin: Offsets, end: Offsets) -> None:
         self.partition = partition
         self.end = dict(end)
-        self._open = {topic for topic in end if begin[topic] < end[topic]}
+        self._at = {topic: min(begin[topic], offset) for topic, offset in end.items()}
+        self._open = {topic for topic, offset in end.items() if self._at[topic] < offset}
         self._consumer: Consumer | None = None
         if self._open:
             self._consumer = reader(clients)
@@ -76,6 +82,11 @@ class Replay:
         """Whether everything up to the end has been read."""
         return not self._open
 
+    @property
+    def left(self) -> int:
+        """How many offsets are still to be read: as many events, or more where there are gaps."""
+        return sum(offset - self._at[topic] for topic, offset in self.end.items())
+
     def read(self, at_most: int, timeout: float) -> list[Message]:
         """The next messages below the end offsets. Offsets have gaps, so the end of the log ends a topic too."""
         if self._consumer is None:
@@ -85,20 +96,54 @@ class Replay:
             topic = message.topic()
             if (error := message.error()) is not None:
                 if error.code() == KafkaError._PARTITION_EOF:
-                    self._open.discard(topic)
+                    self._reach(topic, self.end[topic])
                 elif error.code() == KafkaError._AUTO_OFFSET_RESET:
                     raise RefusedToStart(f"{topic}/{self.partition}: events to be replayed are gone: {error.str()}")
                 continue
             if message.offset() < self.end[topic]:
                 found.append(message)
-            if message.offset() + 1 >= self.end[topic]:
-                self._open.discard(topic)
+            self._reach(topic, message.offset() + 1)
         return found
 
     def close(self) -> None:
         if self._consumer is not None:
             self._consumer.close()
             self._consumer = None
+
+    def _reach(self, topic: str, offset: int) -> None:
+        self._at[topic] = min(offset, self.end[topic])
+        if offset >= self.end[topic]:
+            self._open.discard(topic)
+
+
+class Progress:
+    """How far the restoring of a partition is, for people: in the log now and then, and in `/healthz`."""
+
+    def __init__(self, partition: int, total: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """`total`: events to replay (offsets; gaps count as events)."""
+        self.total = total
+        self.done = 0
+        self._partition = partition
+        self._clock = clock
+        self._began = self._said = clock()
+        if total:
+            log.info("restoring", partition=partition, events=total)
+
+    def left(self, events: int) -> None:
+        """Only so many are left."""
+        self.done = self.total - events
+        now = self._clock()
+        if not self.total or (events and now - self._said < _SAY_SECONDS):
+            return
+        self._said = now
+        log.info(
+            "restoring" if events else "restored",
+            partition=self._partition,
+            done=self.done,
+            events=self.total,
+            percent=100 * self.done // self.total,
+            events_per_second=round(self.done / max(now - self._began, 0.001)),
+        )
 
 
 def reader(clients: Clients, isolation: str = "read_committed") -> Consumer:
