@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,9 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from flyback.errors import LakeError
+
+_ORNAMENTS = re.compile(r"\x1b\[[0-9;]*m|↳")
+_REASON_LENGTH = 1_000
 
 
 def is_remote(lake: str) -> bool:
@@ -52,5 +56,10 @@ def lake_errors(path: str) -> Iterator[None]:
     try:
         yield
     except (DeltaError, OSError, ValueError) as error:
-        reason = str(error).strip() or type(error).__name__
-        raise LakeError(f"{path}: {reason.splitlines()[0]}") from error
+        raise LakeError(f"{path}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """All of it in one line: Delta prints causes below each other, in colour, and the last one says what happened."""
+    lines = (line.strip() for line in _ORNAMENTS.sub("", str(error)).splitlines())
+    return ": ".join(line for line in lines if line)[:_REASON_LENGTH] or type(error).__name__

@@ -41,7 +41,7 @@ from flyback.streams.join import Arrived
 from flyback.streams.matcher import Matched
 from flyback.streams.matcher import Message as ValidMessage
 from flyback.streams.outputs import TRACEPARENT, Output, Outputs
-from flyback.streams.state import Meta, StateFolder
+from flyback.streams.state import MEND, Meta, StateFolder
 from flyback.streams.topology import Topology
 from flyback.streams.transactions import TransactionAborted, Transactions
 
@@ -321,10 +321,7 @@ class Engine:
         try:
             partition.store.write(matched.writes)
         except Exception as error:  # rocksdict raises plain Exception
-            raise BrokenState(
-                f"partition {partition.number}: the state cannot be written: {error}. Kafka has everything; "
-                "make room or mend the disk, then start this worker again"
-            ) from error
+            raise BrokenState(f"partition {partition.number}: the state cannot be written: {error}. {MEND}") from error
         partition.meta = meta
         metrics.EXPIRED.inc(matched.expired)
 

@@ -20,6 +20,7 @@ import shutil
 import struct
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -40,6 +41,8 @@ PREDICTION, FEEDBACK, WAITING, REVIEW, CELL, EXPIRY, SCHEMA = b"p", b"f", b"w", 
 _ENTRY = struct.Struct(">qq16sI")
 _TIME = struct.Struct(">q")
 _BROKEN = ("Corruption", "No such file")  # what RocksDB says of files that are damaged or missing
+MEND = "Kafka has everything; make room or mend the disk, then start this worker again"
+"""What to do about a state that cannot be written."""
 
 Writes = Mapping[bytes, bytes | None]
 """New values by key; None deletes."""
@@ -220,13 +223,14 @@ class Store:
 class StateFolder:
     """A worker's state folder: locked by one process, with the worker's stable id and a store for each partition.
 
-    Raises RefusedToStart where another process holds the folder.
+    Raises RefusedToStart where another process holds the folder, BrokenState where it cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.mkdir(parents=True, exist_ok=True)
-        self._lock = (path / "lock").open("w")
+        with _disk_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = (path / "lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -244,8 +248,9 @@ class StateFolder:
             return known
         made = f"worker-{uuid.uuid4().hex[:12]}"
         aside = file.with_suffix(".new")
-        aside.write_text(made, encoding="utf-8")
-        aside.replace(file)
+        with _disk_errors(self.path):
+            aside.write_text(made, encoding="utf-8")
+            aside.replace(file)
         return made
 
     def store(self, partition: int) -> Store:
@@ -253,14 +258,20 @@ class StateFolder:
         if partition not in self._stores:
             path = self.path / f"partition-{partition}"
             try:
-                self._stores[partition] = Store(path, self._cache)
+                self._stores[partition] = self._opened(path)
             except Exception as error:  # rocksdict raises plain Exception
-                if not any(sign in str(error) for sign in _BROKEN):
-                    raise BrokenState(f"cannot open the state in {path}: {error}") from error
-                log.warning("state is corrupt: discarded, it will be restored from Kafka", path=str(path))
-                shutil.rmtree(path)
-                self._stores[partition] = Store(path, self._cache)
+                raise BrokenState(f"cannot open the state in {path}: {error}. {MEND}") from error
         return self._stores[partition]
+
+    def _opened(self, path: Path) -> Store:
+        try:
+            return Store(path, self._cache)
+        except Exception as error:
+            if not any(sign in str(error) for sign in _BROKEN):
+                raise
+            log.warning("state is corrupt: discarded, it will be restored from Kafka", path=str(path))
+            shutil.rmtree(path)
+            return Store(path, self._cache)
 
     def discard(self, partition: int) -> Store:
         """Throw the partition's store away and open an empty one."""
@@ -276,7 +287,19 @@ class StateFolder:
         return self.store(partition)
 
     def close(self) -> None:
-        for store in self._stores.values():
-            store.close()
+        """Close what is open and give the lock back. Raises nothing: what a full disk refuses, Kafka still has."""
+        for number, store in self._stores.items():
+            try:
+                store.close()
+            except Exception as error:  # rocksdict raises plain Exception
+                log.warning("the state was not closed in order", partition=number, reason=str(error))
         self._stores.clear()
         self._lock.close()
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BrokenState(f"cannot write to the state folder {path}: {error.strerror}. {MEND}") from error
