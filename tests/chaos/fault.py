@@ -1,0 +1,31 @@
+"""What can be done to a site while it works."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.chaos.site import Site
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One row of the table. `tests/chaos/faults_*.py` export them as `FAULTS`."""
+
+    name: str
+    """Such as "worker killed (SIGKILL), any moment"."""
+    inject: Callable[[Site, random.Random], None]
+    """Does it once and undoes it; what was killed is started again by the site's supervisor. The load goes on."""
+    times: tuple[int, int]
+    """How often: in `make chaos`, in `make soak`."""
+    kind: str = "plain"
+    """The place it needs, one of `places.PLACES`."""
+    workers: int = 2
+    sinks: int = 1
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """More settings for the site's processes, such as `{"FLYBACK_JOIN_WINDOW": "2s"}`."""
+    mixed: bool = True
+    """Whether it may be part of the mixed round: on a plain place, and nothing that ends in a refusal."""
