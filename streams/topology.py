@@ -23,6 +23,7 @@ class Kind(Enum):
     DERIVED = "derived"  # one record for each pair, in the engine's transactions
     COUNTS = "counts"  # absolute values, compacted
     OFFSETS = "offsets"  # a second copy of the group's offsets, compacted
+    REPLAYS = "replays"  # which dead letters were put back, compacted
     ALERTS = "alerts"
     DEAD_LETTERS = "dead letters"
 
@@ -58,13 +59,22 @@ FAILURE_RATES = Topic(
     ("app", "sink"),
 )
 PROGRESS = Topic("progress.v1", Kind.OFFSETS, "Progress", "group, topic, partition", "engine", ("engine",))
+REPLAYS = Topic(
+    "replays.v1",
+    Kind.REPLAYS,
+    "Replay",
+    "topic, partition, offset, arrival of the dead letter",
+    "flyback dlq",
+    ("flyback dlq",),
+)
 ALERTS = Topic("alerts.v1", Kind.ALERTS, "Alert", "alert_id", "app", ("sink",))
 DEAD_LETTERS = tuple(
     Topic(f"{topic.name}.dlq", Kind.DEAD_LETTERS, None, "as it came", writer, ("sink", "flyback dlq"))
     for topics, writer in ((RAW, "engine"), (DERIVED, "sink"))
     for topic in topics
 )
-TOPICS = (*RAW, *DERIVED, FAILURE_RATES, PROGRESS, ALERTS, *DEAD_LETTERS)
+_ONE_PARTITION = (Kind.OFFSETS, Kind.REPLAYS, Kind.ALERTS)
+TOPICS = (*RAW, *DERIVED, FAILURE_RATES, PROGRESS, REPLAYS, ALERTS, *DEAD_LETTERS)
 
 
 class Topology:
@@ -102,7 +112,7 @@ class Topology:
 
     def partitions(self, full_name: str) -> int:
         """How many partitions the topic is created with."""
-        return 1 if self[full_name].kind in (Kind.OFFSETS, Kind.ALERTS) else self._settings.partitions
+        return 1 if self[full_name].kind in _ONE_PARTITION else self._settings.partitions
 
     @property
     def derived_max_bytes(self) -> int:
@@ -127,8 +137,8 @@ class Topology:
                 "retention.ms": str(4 * self._settings.join_window // _MS),
                 "retention.bytes": "-1",
             }
-        if kind is Kind.OFFSETS:
-            # small segments, so that compaction keeps what has to be read after lost offsets short
+        if kind in (Kind.OFFSETS, Kind.REPLAYS):
+            # small segments, so that compaction keeps short what has to be read as a whole
             return {"cleanup.policy": "compact", "segment.ms": "3600000", "segment.bytes": "16777216"}
         if kind is Kind.COUNTS:
             return {

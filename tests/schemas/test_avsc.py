@@ -25,6 +25,7 @@ IDS = {
     "Coaching": 904_916_224,
     "FailureRate": 995_219_565,
     "Progress": 1_769_413_882,
+    "Replay": 485_035_543,
     "Alert": 1_677_719_990,
 }
 """What is written into messages where there is no registry: a changed number is a new release."""
@@ -39,6 +40,7 @@ RELEASED_IDS = {
     "graded_example.1": 1_828_822_073,
     "prediction.1": 1_920_255_280,
     "progress.1": 1_769_413_882,
+    "replay.1": 485_035_543,
 }
 """They are in messages that people keep: lines are added here, none ever changes."""
 
@@ -67,6 +69,7 @@ def test_every_record_of_the_topology_has_a_schema() -> None:
         "GradedExample",
         "Prediction",
         "Progress",
+        "Replay",
     ]
     assert [bundled(record).name for record in RECORDS] == [f"{NAMESPACE}.{record}" for record in RECORDS]
 

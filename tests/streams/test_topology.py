@@ -34,6 +34,7 @@ def test_the_topics_are_those_of_the_design() -> None:
         "coaching.v1",
         "failure-rates.v1",
         "progress.v1",
+        "replays.v1",
         "alerts.v1",
         "predictions.v1.dlq",
         "corrections.v1.dlq",
@@ -73,6 +74,7 @@ def test_raw_derived_and_count_topics_have_the_same_number_of_partitions() -> No
         Kind.COUNTS: {7},
         Kind.DEAD_LETTERS: {7},
         Kind.OFFSETS: {1},
+        Kind.REPLAYS: {1},
         Kind.ALERTS: {1},
     }
 
@@ -97,9 +99,10 @@ def test_derived_and_dead_letter_topics_take_two_raw_events_and_room(max_event_b
         assert int(found.config(name)["max.message.bytes"]) >= 2 * max_event_bytes + 64 * 1024
 
 
-def test_absolute_values_and_offsets_are_compacted() -> None:
+def test_absolute_values_offsets_and_replays_are_compacted() -> None:
     found = topology(join_window="1d")
-    assert found.config("flyback.progress.v1")["cleanup.policy"] == "compact"
+    for name in ("progress.v1", "replays.v1"):  # a mark that were deleted would let its dead letter in twice
+        assert found.config(f"flyback.{name}")["cleanup.policy"] == "compact"
     assert found.config("flyback.failure-rates.v1") == {
         "cleanup.policy": "compact,delete",
         "retention.ms": str(2 * DAY_MS),
