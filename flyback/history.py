@@ -7,6 +7,7 @@ An end is where a `read_committed` reader meets it, never a number asked for bef
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -86,8 +87,36 @@ def next_offsets(settings: Settings, topics: Sequence[str], seconds: float = _SE
         consumer.close()
 
 
+def bounds(settings: Settings, topics: Sequence[str], seconds: float = _SECONDS) -> dict[Place, tuple[int, int]]:
+    """For every partition its first offset, and its end as a reader of committed messages sees it.
+
+    The end counts gaps too: see `next_offsets`, which takes longer. Raises TopicMismatch, BrokerError.
+    """
+    consumer = _Reader(settings)
+    try:
+        return {place: _watermarks(consumer, place, seconds) for place in _places(consumer, settings, topics)}
+    finally:
+        consumer.close()
+
+
+def read_from(
+    settings: Settings, starts: Mapping[Place, int], at_most: int, seconds: float = _SECONDS
+) -> Iterator[Message]:
+    """The first `at_most` committed messages of each partition from an offset of it on. Raises BrokerError."""
+    consumer = _Reader(settings)
+    try:
+        yield from _to_the_end(consumer, starts, seconds, at_most)
+    finally:
+        consumer.close()
+
+
 def committed(settings: Settings, group: str, asked_for: Iterable[Place]) -> dict[Place, int]:
     """The offsets that a consumer group has committed; 0 where it has none. Raises BrokerError."""
+    return {place: offset or 0 for place, offset in committed_or_none(settings, group, asked_for).items()}
+
+
+def committed_or_none(settings: Settings, group: str, asked_for: Iterable[Place]) -> dict[Place, int | None]:
+    """As `committed`, and None where there is none."""
     consumer = _Reader(settings, group)
     asked = [TopicPartition(topic, partition) for topic, partition in asked_for]
     deadline = time.monotonic() + _SECONDS
@@ -102,7 +131,7 @@ def committed(settings: Settings, group: str, asked_for: Iterable[Place]) -> dic
                 time.sleep(0.1)
     finally:
         consumer.close()
-    return {(place.topic, place.partition): max(0, place.offset) for place in answered}
+    return {(place.topic, place.partition): place.offset if place.offset >= 0 else None for place in answered}
 
 
 class _Reader(Consumer):
@@ -174,8 +203,11 @@ def _starts(consumer: Consumer, look_back: Mapping[Place, int], seconds: float) 
     return starts, whole
 
 
-def _to_the_end(consumer: Consumer, starts: Mapping[Place, int], seconds: float) -> Iterator[Message]:
+def _to_the_end(
+    consumer: Consumer, starts: Mapping[Place, int], seconds: float, at_most: int | None = None
+) -> Iterator[Message]:
     open_places = set(starts)
+    seen = Counter[Place]()
     consumer.assign([TopicPartition(*place, starts[place]) for place in starts])
     deadline = time.monotonic() + seconds
     while open_places:
@@ -186,6 +218,10 @@ def _to_the_end(consumer: Consumer, starts: Mapping[Place, int], seconds: float)
             if error is None:
                 if place in open_places:
                     yield message
+                    seen[place] += 1
+                    if seen[place] == at_most:
+                        open_places.discard(place)
+                        consumer.incremental_unassign([TopicPartition(*place)])
             elif error.code() == KafkaError._PARTITION_EOF:
                 open_places.discard(place)
             elif error.fatal() or not error.retriable():

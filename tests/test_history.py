@@ -90,3 +90,26 @@ def test_a_topic_that_does_not_exist_is_named(kafka_bootstrap: str, topic_prefix
 def test_a_group_without_offsets_has_committed_nothing(kafka_bootstrap: str, topic_prefix: str) -> None:
     settings = settings_with_topic(kafka_bootstrap, topic_prefix)
     assert history.committed(settings, topic_prefix, [(topic_prefix, 0)]) == {(topic_prefix, 0): 0}
+
+
+def test_the_first_few_messages_of_each_partition_can_be_had_without_the_rest(
+    kafka_bootstrap: str, topic_prefix: str
+) -> None:
+    settings = settings_with_topic(kafka_bootstrap, topic_prefix)
+    producer = Producer(settings.kafka())
+    send(producer, topic_prefix, 500)
+    producer.produce(topic_prefix, b"other", partition=1)
+    assert producer.flush(10) == 0
+    starts = {(topic_prefix, 0): 100, (topic_prefix, 1): 0}
+    found = list(history.read_from(settings, starts, at_most=3))
+    assert sorted(str(message.value()) for message in found) == ["b'100'", "b'101'", "b'102'", "b'other'"]
+
+
+def test_an_offset_that_a_group_never_committed_is_told_from_one_at_the_start(
+    kafka_bootstrap: str, topic_prefix: str
+) -> None:
+    settings = settings_with_topic(kafka_bootstrap, topic_prefix)
+    places = [(topic_prefix, 0), (topic_prefix, 1)]
+    assert history.committed_or_none(settings, topic_prefix, places) == dict.fromkeys(places)
+    assert history.committed(settings, topic_prefix, places) == dict.fromkeys(places, 0)
+    assert history.bounds(settings, [topic_prefix]) == dict.fromkeys(places, (0, 0))
