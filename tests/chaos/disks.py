@@ -1,4 +1,4 @@
-"""A small disk of its own: filled to the last byte, made read-only, and well again. A tmpfs, so only root can have one."""
+"""A small disk of its own: filled to the last byte, made read-only, and well again. Only root can have one (tmpfs)."""
 
 from __future__ import annotations
 

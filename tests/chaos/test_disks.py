@@ -77,7 +77,7 @@ def test_a_state_whose_disk_was_full_holds_all_that_was_written_and_nothing_else
         folder.close()
 
         full = StateFolder(disk.path / "state")
-        with pytest.raises(BrokenState, match="No space left on device.*make room"):
+        with pytest.raises(BrokenState, match=r"No space left on device.*make room"):
             full.store(0)
         full.close()
 
@@ -105,7 +105,7 @@ def test_a_commit_to_a_full_lake_fails_whole_says_why_and_works_once_there_is_ro
     commit(sink, 0, 100)
     disk.fill()
     unread = 0
-    for step in range(20):  # from room for nothing to room for the rows, but not for the entry in the log
+    for _ in range(20):  # from room for nothing to room for the rows, but not for the entry in the log
         with pytest.raises(LakeError, match="No space left on device") as refused:
             commit(sink, 100, 100)
         assert "\x1b" not in str(refused.value)
