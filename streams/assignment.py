@@ -17,6 +17,7 @@ from flyback.schemas.catalog import Catalog
 from flyback.settings import Settings
 from flyback.streams import restore
 from flyback.streams.clients import Clients, Cluster, Consumer, Message
+from flyback.streams.folder_size import FolderSize
 from flyback.streams.matcher import Matcher
 from flyback.streams.restore import Progress, Replay
 from flyback.streams.state import Meta, Origin, StateFolder, Store
@@ -37,6 +38,7 @@ class Partition:
     store: Store
     matcher: Matcher
     meta: Meta
+    size: FolderSize
     live: bool = False
     start: dict[str, int] = field(default_factory=dict)
     """Where live processing goes on, by topic; known once the committed offsets were read."""
@@ -48,11 +50,12 @@ class Partition:
     """How far it is restored; None until that is planned."""
 
     def status(self) -> dict[str, Any]:
-        """For health checks: events replayed of those to be replayed, None until that is known."""
+        """For health checks: events replayed of those to be replayed (None until that is known), bytes of state."""
         return {
             "live": self.live,
             "restored": self.progress.done if self.progress else None,
             "to_restore": self.progress.total if self.progress else None,
+            "state_bytes": self.size(),
         }
 
 
@@ -262,7 +265,8 @@ class Assignment:
 
     def _partition(self, number: int, store: Store, meta: Meta) -> Partition:
         records = {self._topology[topic].record or "": topic for topic in self._topics}
-        return Partition(number, store, Matcher(store, records, self._window_ms), meta)
+        size = FolderSize(self._folder.path / f"partition-{number}")
+        return Partition(number, store, Matcher(store, records, self._window_ms), meta, size)
 
     def _begin(self, partition: Partition) -> bool:
         """Plan the restoring of a partition; False where its committed offsets cannot be read yet."""

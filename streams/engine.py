@@ -154,6 +154,7 @@ class Engine:
             "restoring": sorted(number for number, partition in partitions.items() if not partition.live),
             "last_commit": self._last_commit,
             "waiting": self._waiting,
+            "partitions": {str(number): partition.status() for number, partition in sorted(partitions.items())},
             "totals": dict(self._totals),
         }
 
