@@ -50,6 +50,7 @@ T = TypeVar("T")
 
 _CHUNK = 1_000
 _MAX_ABORTS = 20
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.25, 5.0
 _IDLE_CHECK = 60.0
 
 
@@ -93,6 +94,7 @@ class Engine:
         self._unknown_since: dict[int, float] = {}
         self._not_before = 0.0
         self._aborts = 0
+        self._waits = 0
         self._letters: deque[tuple[float, int]] = deque()
         self._idle_checked = clock()
         self._totals: Counter[str] = Counter()
@@ -314,6 +316,7 @@ class Engine:
         self._totals["dead_letters"] += letters
         self._letters.append((self._clock(), letters))
         self._aborts = 0
+        self._waits = 0
         self._waiting = None
         self._last_commit = time.time()
         metrics.LAST_COMMIT.labels("worker").set(self._last_commit)
@@ -331,9 +334,9 @@ class Engine:
         if isinstance(cause, UnknownSchema):
             if self._settings.unknown_schema == "stop" and self._gave_up(cause.schema_id):
                 raise cause
-            self._wait("unknown_schema", cause, seconds=1.0)
+            self._wait("unknown_schema", cause, self._settings.unknown_schema_timeout.total_seconds() / 10)
         elif isinstance(cause, RegistryUnavailable):
-            self._wait("registry", cause, seconds=1.0)
+            self._wait("registry", cause)
         else:
             self._aborts += 1
             if self._aborts > _MAX_ABORTS:
@@ -344,11 +347,15 @@ class Engine:
             self._not_before = self._clock() + min(5.0, 0.05 * 2**self._aborts)
         assignment.rewind()
 
-    def _wait(self, what: str, cause: Exception, seconds: float) -> None:
+    def _wait(self, what: str, cause: Exception, most: float = _LONGEST_WAIT) -> float:
+        """Try nothing for a while, twice as long each time until something succeeds; how many seconds."""
         metrics.WAITS.labels(what).inc()
         self._waiting = str(cause)
-        log.warning("waiting", cause=self._waiting)
+        seconds = min(most, _LONGEST_WAIT, _SHORTEST_WAIT * 2 ** min(self._waits, 10))
+        log.warning("waiting", cause=self._waiting, retry_seconds=round(seconds, 2))
+        self._waits += 1
         self._not_before = self._clock() + seconds
+        return seconds
 
     def _gave_up(self, schema_id: int) -> bool:
         since = self._unknown_since.setdefault(schema_id, self._clock())
@@ -377,13 +384,12 @@ class Engine:
         while not self._stopping.is_set():
             try:
                 found = ask()
-                self._waiting = None
+                self._waiting, self._waits = None, 0
                 return found
             except RegistryUnavailable as error:
-                self._wait("registry", error, seconds=0)
+                self._stopping.wait(self._wait("registry", error))
             except KafkaException as error:
-                self._wait("broker", error, seconds=0)
-            self._stopping.wait(1.0)
+                self._stopping.wait(self._wait("broker", error))
         return None
 
 

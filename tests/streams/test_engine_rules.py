@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -352,6 +353,38 @@ def test_a_registry_that_is_down_is_waited_for(stage: Stage, monkeypatch: pytest
         worker.step()
     assert catalog.down == 0
     stage.check()
+
+
+def test_a_registry_that_stays_down_is_asked_less_and_less_often_and_soon_again_after_a_success(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.catalog = catalog = Registry()
+    worker = stage.worker()
+    stage.send(a_prediction())
+    stage.settle(worker)
+    asked: list[float] = []
+
+    def answer() -> None:
+        asked.append(stage.clock())
+        if catalog.down:
+            raise RegistryUnavailable("the registry is down")
+
+    monkeypatch.setattr(catalog, "_answer", answer)
+
+    def pauses() -> list[float]:
+        asked.clear()
+        catalog.down = 1
+        worker.step(2_000)
+        catalog.down = 0
+        return [round(after - before, 1) for before, after in pairwise(asked)]
+
+    stage.send(a_correction())
+    first = pauses()
+    assert first[:6] == pytest.approx([0.25, 0.5, 1.0, 2.0, 4.0, 5.0], abs=0.2)
+    stage.passed += 5
+    stage.settle(worker)
+    stage.send(a_grade())
+    assert pauses()[:3] == pytest.approx([0.25, 0.5, 1.0], abs=0.2)
 
 
 def test_a_worker_that_is_stopped_while_the_registry_is_down_ends(stage: Stage) -> None:
