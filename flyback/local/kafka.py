@@ -8,6 +8,7 @@ import subprocess
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -54,13 +55,29 @@ SINGLE_NODE = MappingProxyType(
 )
 
 
+@dataclass(frozen=True)
+class Member:
+    """Which node of a cluster a broker is; the other fields are the same for all of its nodes."""
+
+    node_id: int
+    cluster_id: str
+    controllers: Mapping[int, int]
+    """A port for each node id."""
+
+    @property
+    def properties(self) -> dict[str, str]:
+        voters = [f"{node}@127.0.0.1:{port}" for node, port in self.controllers.items()]
+        return {"node.id": str(self.node_id), "controller.quorum.voters": ",".join(voters)}
+
+
 class KafkaBroker(Server):
     """Apache Kafka in KRaft mode, broker and controller in one process of 127.0.0.1.
 
     `folder` takes configuration, log and data: a broker started on it again finds its topics. `properties`
     are broker properties that override ours. With `sasl_scram=(user, password)` clients have to log in by
-    SASL_PLAINTEXT and SCRAM-SHA-512. `start` raises `BrokerError`, or its subclass `MissingTool` without Java
-    17+ or (the first time) Maven.
+    SASL_PLAINTEXT and SCRAM-SHA-512. Several with a `member` each are one cluster: start them at the same time,
+    since none is ready before the others. `start` raises `BrokerError`, or its subclass `MissingTool` without
+    Java 17+ or (the first time) Maven.
     """
 
     def __init__(
@@ -69,13 +86,17 @@ class KafkaBroker(Server):
         port: int | None = None,
         properties: Mapping[str, str] = MappingProxyType({}),
         sasl_scram: tuple[str, str] | None = None,
+        member: Member | None = None,
+        heap_mb: int = 512,
     ) -> None:
         if sasl_scram is not None and not all(map(PLAIN_WORD.fullmatch, sasl_scram)):
             raise BrokerError("sasl_scram: user and password may hold letters, digits and any of _.@+- only")
         super().__init__(folder, port)
         self._properties = dict(properties)
         self._credentials = sasl_scram
-        self._internal_ports = (free_port(), free_port())
+        self._internal_ports = (free_port(), free_port() if member is None else member.controllers[member.node_id])
+        self._member = member
+        self._heap_mb = heap_mb
 
     @property
     def bootstrap(self) -> str:
@@ -110,7 +131,7 @@ class KafkaBroker(Server):
             "Kafka",
             [
                 java,
-                "-Xmx512m",
+                f"-Xmx{self._heap_mb}m",
                 *SHORT_LIVED,
                 f"-Dlog4j2.configurationFile={logging}",
                 "-cp",
@@ -142,6 +163,7 @@ class KafkaBroker(Server):
     def _server_properties(self) -> dict[str, str]:
         internal, controller = self._internal_ports
         listeners = f"CLIENT://{self.bootstrap},INTERNAL://127.0.0.1:{internal},CONTROLLER://127.0.0.1:{controller}"
+        alone = {"controller.quorum.bootstrap.servers": f"127.0.0.1:{controller}"}
         client_protocol = "PLAINTEXT" if self._credentials is None else "SASL_PLAINTEXT"
         scram = {
             "listener.name.client.sasl.enabled.mechanisms": "SCRAM-SHA-512",
@@ -151,7 +173,7 @@ class KafkaBroker(Server):
         }
         return {
             **SINGLE_NODE,
-            "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller}",
+            **(alone if self._member is None else self._member.properties),
             "listeners": listeners,
             "listener.security.protocol.map": (f"CLIENT:{client_protocol},INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT"),
             "log.dirs": os.fspath(self.folder.absolute() / "data"),
@@ -168,10 +190,11 @@ class KafkaBroker(Server):
             f"{jars}/*",
             "kafka.tools.StorageTool",
             "format",
-            "--standalone",
+            *(["--standalone"] if self._member is None else []),
         ]
+        cluster_id = new_cluster_id() if self._member is None else self._member.cluster_id
         # "=": an id that starts with "-" would else be taken for an option.
-        command += [f"--cluster-id={new_cluster_id()}", "--config", os.fspath(configuration)]
+        command += [f"--cluster-id={cluster_id}", "--config", os.fspath(configuration)]
         if self._credentials is not None:
             user, password = self._credentials
             command += ["--add-scram", f"SCRAM-SHA-512=[name={user},password={password}]"]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flyback.local.kafka import KafkaBroker
+from tests.chaos.cluster import Cluster
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,18 @@ def plain(folder: Path) -> Iterator[Place]:
         yield Place(broker.bootstrap, broker)
 
 
+@contextmanager
+def three_brokers(folder: Path) -> Iterator[Place]:
+    """Three brokers with three copies of everything, two of which are written before anything is acknowledged."""
+    with Cluster(folder) as cluster:
+        yield Place(cluster.bootstrap, cluster, settings={"replication_factor": len(cluster.brokers)})
+
+
 Maker = Callable[[Path], AbstractContextManager[Place]]
 
 PLACES: dict[str, Maker] = {
     "plain": plain,
     "own broker": plain,
+    "cluster": three_brokers,
 }
 SHARED = {"plain"}
