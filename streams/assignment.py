@@ -246,6 +246,7 @@ class Assignment:
         origin = Origin(
             self._cluster.cluster_id,
             {topic: self._cluster.topic_ids[topic] for topic in self._topics},
+            number,
             self._window_ms,
         )
         store = self._folder.store(number)
@@ -257,7 +258,7 @@ class Assignment:
                 "partitions moves keys away from their history. Make new topics under another FLYBACK_TOPIC_PREFIX"
             )
         if meta is not None and meta.origin != origin:
-            log.warning("state is of another cluster, topic, window or version: discarded", partition=number)
+            log.warning("state is of another cluster, topic, partition, window or version: discarded", partition=number)
             store, meta = self._folder.discard(number), None
         if meta is None:
             meta = Meta(origin, count)

@@ -10,17 +10,19 @@ A partition's keys, by their first byte:
     x + time + key           when which key may be forgotten
     s + schema id            schemas of the bytes kept above: a restore needs no registry
     m                        offsets applied, watermarks, and whose state this is
+    l + number               the first write and the last one: no others, or writes in between are missing
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import re
 import shutil
 import struct
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -36,11 +38,13 @@ from flyback.streams.rates import Cell, Correcting, Counts, Grading, Review
 
 log = get_logger(__name__)
 
-META = b"m"
+META, LINK = b"m", b"l"
 PREDICTION, FEEDBACK, WAITING, REVIEW, CELL, EXPIRY, SCHEMA = b"p", b"f", b"w", b"r", b"c", b"x", b"s"
 _ENTRY = struct.Struct(">qq16sI")
 _TIME = struct.Struct(">q")
 _BROKEN = ("Corruption", "No such file")  # what RocksDB says of files that are damaged or missing
+_UNREADABLE = "UNREADABLE"  # a file beside RocksDB's: some of it could not be read
+_WORKER_ID = re.compile(r"[\w.-]{1,100}", re.ASCII)
 MEND = "Kafka has everything; make room or mend the disk, then start this worker again"
 """What to do about a state that cannot be written."""
 
@@ -57,6 +61,10 @@ def episode_of(task_id: str, prediction_id: str) -> bytes:
 def feedback_key(episode: bytes, record: str, feedback_id: str) -> bytes:
     """The key of a feedback's first copy; its 18th byte says which record it is."""
     return FEEDBACK + episode + record[:1].encode() + blake2b(feedback_id.encode(), digest_size=16).digest()
+
+
+def _link(write: int) -> bytes:
+    return LINK + write.to_bytes(8, "big")
 
 
 def feedback_record(key: bytes) -> str:
@@ -130,6 +138,7 @@ class Origin:
 
     cluster_id: str
     topic_ids: dict[str, str]
+    partition: int
     window_ms: int
     derive_version: int = DERIVE_VERSION
     schemas: str = field(default_factory=lambda: _schemas_digest())
@@ -162,7 +171,11 @@ def _schemas_digest() -> str:
 
 
 class Store:
-    """One partition's RocksDB. `write` is atomic; the write-ahead log survives a killed process."""
+    """One partition's RocksDB. `write` is atomic; the write-ahead log survives a killed process.
+
+    A copy that was made while a worker wrote, or a lost file, can open without complaint and lack writes from the
+    middle. So each write puts a link and deletes the one before: where writes are missing, an older link is left over.
+    """
 
     def __init__(self, path: Path, cache: Cache) -> None:
         options = Options(raw_mode=True)
@@ -176,7 +189,14 @@ class Store:
         options.set_compression_type(DBCompressionType.lz4())
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
+        if (path / _UNREADABLE).exists():
+            raise BrokenState("Corruption: some of it could not be read")
         self._db = Rdict(str(path), options)
+        try:
+            self._writes = self._last_write()
+        except BaseException:
+            self._db.close()
+            raise
 
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of many keys in one look-up, None for those that are not there. Raises BrokenState."""
@@ -206,7 +226,11 @@ class Store:
                 changes.delete(key)
             else:
                 changes.put(key, value)
+        changes.put(_link(self._writes + 1), b"")
+        if self._writes > 1:
+            changes.delete(_link(self._writes))
         self._db.write(changes)
+        self._writes += 1
 
     def meta(self) -> Meta | None:
         """How far this state is, None for a new one."""
@@ -216,8 +240,19 @@ class Store:
     def close(self) -> None:
         self._db.close()
 
+    def _last_write(self) -> int:
+        """The number of the last write, 0 in an empty store. Raises BrokenState where writes are missing."""
+        links = [int.from_bytes(key[1:], "big") for key, _ in self.scan(LINK)]
+        if links[:1] not in ([], [1]) or len(links) > 2 or (not links and any(True for _ in self.scan(b""))):
+            raise BrokenState(f"Corruption: writes are missing after the {max(links[:-1], default=0)}th")
+        return max(links, default=0)
+
     def _unreadable(self, error: Exception) -> BrokenState:
-        return BrokenState(f"cannot read the state: {error}. Delete {self._path}: it will be restored from Kafka")
+        with suppress(OSError):
+            (self._path / _UNREADABLE).touch()
+        return BrokenState(
+            f"cannot read the state in {self._path}: {error}. Start this worker again: it will be restored from Kafka"
+        )
 
 
 class StateFolder:
@@ -244,8 +279,11 @@ class StateFolder:
 
     def _worker_id(self) -> str:
         file = self.path / "worker_id"
-        if file.exists() and (known := file.read_text(encoding="utf-8").strip()):
-            return known
+        if file.exists():
+            known = file.read_text(encoding="utf-8", errors="replace").strip()
+            if _WORKER_ID.fullmatch(known):
+                return known
+            log.warning("the worker's id is not readable: a new one is made", file=str(file))
         made = f"worker-{uuid.uuid4().hex[:12]}"
         aside = file.with_suffix(".new")
         with _disk_errors(self.path):

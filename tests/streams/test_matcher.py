@@ -46,7 +46,7 @@ class Worker:
         self.folder = StateFolder(folder)
         self.store = self.folder.store(0)
         self.matcher = Matcher(self.store, dict(TOPIC), WINDOW_MS)
-        self.meta = Meta(Origin("cluster", {}, WINDOW_MS), 1)
+        self.meta = Meta(Origin("cluster", {}, 0, WINDOW_MS), 1)
         self.derived: list[Derived] = []
         self.conflicts: list[Arrived] = []
         self.duplicates: Counter[str] = Counter()
@@ -75,7 +75,7 @@ class Worker:
 
     def kinds_kept(self) -> set[bytes]:
         """First bytes of the keys in the store."""
-        return {key[:1] for key, _ in self.store.scan(b"")}
+        return {key[:1] for key, _ in self.store.scan(b"")} - {state.LINK}
 
     def close(self) -> None:
         self.folder.close()
