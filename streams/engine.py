@@ -154,9 +154,9 @@ class Engine:
             "worker_id": self._folder.worker_id if self._folder is not None else None,
             "assigned": sorted(partitions),
             "restoring": sorted(number for number, partition in partitions.items() if not partition.live),
+            "partitions": {str(number): partition.status() for number, partition in sorted(partitions.items())},
             "last_commit": self._last_commit,
             "waiting": self._waiting,
-            "partitions": {str(number): partition.status() for number, partition in sorted(partitions.items())},
             "totals": dict(self._totals),
         }
 
