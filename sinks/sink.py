@@ -64,6 +64,7 @@ class Sink:
         self._catalog = catalog
         self._stopping = threading.Event()
         self._waiting: str | None = None
+        self._last_commit: float | None = None
         self._tables = {topic: table.name for table in TABLES for topic in table.topics(topology)}
         self._buffers: dict[str, Buffer] = {}
         self._writers: dict[str, TableWriter] = {}
@@ -107,13 +108,16 @@ class Sink:
         self._stopping.set()
 
     def status(self) -> dict[str, object]:
-        """For health checks: what the sink waits for (None: nothing), rows so far, next offsets by topic/partition."""
+        """For health checks: what the sink waits for (None: nothing), rows so far, the Unix time of its last commit,
+        next offsets by topic/partition.
+        """
         return {
             "ok": self._waiting is None,
             "waiting_for": self._waiting,
             "lake": self._settings.lake,
             "rows": dict(self._rows),
             "skipped": dict(self._skipped),
+            "last_commit": self._last_commit,
             "offsets": {f"{topic}/{partition}": offset for (topic, partition), offset in self.offsets().items()},
         }
 
@@ -181,7 +185,8 @@ class Sink:
         metrics.SINK_ROWS.labels(name).inc(rows.num_rows)
         metrics.SINK_COMMITS.labels(name).inc()
         metrics.SINK_COMMIT_SECONDS.labels(name).observe(time.monotonic() - began)
-        metrics.LAST_COMMIT.labels("sink").set_to_current_time()
+        self._last_commit = time.time()
+        metrics.LAST_COMMIT.labels("sink").set(self._last_commit)
 
     def _rows_of(self, table: Table, messages: Sequence[Message]) -> pa.Table:
         """All columns of the valid messages; the others are counted, those on derived topics dead-lettered."""
