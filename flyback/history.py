@@ -40,15 +40,18 @@ Place = tuple[str, int]
 """A topic's full name and a partition."""
 
 
-def read(settings: Settings, topics: Sequence[str], seconds: float = _SECONDS) -> Iterator[Message]:
-    """Every committed message of these topics, in order within each partition.
+def read(
+    settings: Settings, topics: Sequence[str], seconds: float = _SECONDS, partition: int | None = None
+) -> Iterator[Message]:
+    """Every committed message of these topics (of one partition of each, where given), in order within each partition.
 
     Ends once it has met the end of every partition. Raises TopicMismatch for a topic that does not exist,
     BrokerError when nothing comes for `seconds`.
     """
     consumer = _Reader(settings)
     try:
-        everything = dict.fromkeys(_places(consumer, settings, topics), 0)
+        there = _places(consumer, settings, topics)
+        everything = dict.fromkeys((place for place in there if partition in (None, place[1])), 0)
         yield from _to_the_end(consumer, everything, seconds)
     finally:
         consumer.close()

@@ -25,6 +25,7 @@ from flyback.streams.topology import DERIVED, FAILURE_RATES, RAW, Topology
 
 _ID = {"Example": "example_id", "GradedExample": "graded_example_id", "Coaching": "coaching_id"}
 _TABLE = {table.record: table.name for table in TABLES if table.record}
+_COUNTS = ["partition", *rates.Cell._fields, *rates.Counts._fields]
 _NAMED = 5  # differences that are named, of each kind
 
 
@@ -97,7 +98,7 @@ def _compare_rows(found: Comparison, settings: Settings, record: str, events: li
     names = record_schema(record).names
     identity = _ID[record]
     handle = _table(settings, record)
-    batch = from_records(record, [_whole(record, event) for event in events]).select(names)
+    batch = from_records(record, [whole(record, event) for event in events]).select(names)
     stream = batch.slice(0, 0) if handle is None else handle.to_pyarrow_table(columns=names).cast(batch.schema)
     if stream.num_rows == batch.num_rows and stream.sort_by(identity).equals(batch.sort_by(identity)):
         return
@@ -111,7 +112,7 @@ def _compare_rows(found: Comparison, settings: Settings, record: str, events: li
             )
 
 
-def _whole(record: str, event: codec.Record) -> codec.Record:
+def whole(record: str, event: codec.Record) -> codec.Record:
     """The event as a reader of its bytes sees it: fields that `derive` left to their defaults are there."""
     return codec.decode(record, codec.encode(record, event, 0), codec.bundled(record))
 
@@ -119,7 +120,8 @@ def _whole(record: str, event: codec.Record) -> codec.Record:
 def _compare_rates(found: Comparison, settings: Settings, first_copies: Iterable[Arrived]) -> None:
     expected = rates.batch(first_copies, settings.join_window)
     found.rates = len(expected)
-    actual = dict(_last_counts(settings))
+    handle = _table(settings, str(FAILURE_RATES.record))
+    actual = {} if handle is None else last_counts(handle.to_pyarrow_table(columns=[*_COUNTS, "_offset"]))
     wrong = [key for key in expected.keys() | actual.keys() if expected.get(key) != actual.get(key)]
     for partition, cell in wrong[:_NAMED]:
         key = (partition, cell)
@@ -131,18 +133,14 @@ def _compare_rates(found: Comparison, settings: Settings, first_copies: Iterable
         found.differences.append(f"failure rates: {len(wrong) - _NAMED} more counts differ")
 
 
-def _last_counts(settings: Settings) -> Iterator[tuple[tuple[int, rates.Cell], rates.Counts]]:
-    """The last value of each key: rows of one key stand in one partition, so the offset orders them."""
-    handle = _table(settings, str(FAILURE_RATES.record))
-    if handle is None:
-        return
-    columns = ["partition", *rates.Cell._fields, *rates.Counts._fields]
-    rows = handle.to_pyarrow_table(columns=[*columns, "_offset"]).sort_by("_offset")
+def last_counts(rows: pa.Table) -> dict[tuple[int, rates.Cell], rates.Counts]:
+    """The last value of each key in rows of `failure_rates`: those of one key stand in one partition, by offset."""
+    rows = rows.sort_by("_offset")
     minute = rows.schema.get_field_index("minute")
     rows = rows.set_column(minute, "minute", rows.column("minute").cast(pa.int64()))
     edge = 1 + len(rates.Cell._fields)
-    for row in zip(*(rows.column(name).to_pylist() for name in columns), strict=True):
-        yield (row[0], rates.Cell(*row[1:edge])), rates.Counts(*row[edge:])
+    values = zip(*(rows.column(name).to_pylist() for name in _COUNTS), strict=True)
+    return {(row[0], rates.Cell(*row[1:edge])): rates.Counts(*row[edge:]) for row in values}
 
 
 def _table(settings: Settings, record: str) -> DeltaTable | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
 from typing import NamedTuple
 
 from flyback.errors import InvalidEvent
@@ -39,6 +40,16 @@ class Letter(NamedTuple):
     reason: str
 
 
+class Expected(NamedTuple):
+    """What one pass over the raw topics gives."""
+
+    valid: list[Arrived]
+    outcome: join.Outcome
+    rates: dict[tuple[int, Cell], Counts]
+    letters: list[tuple[Letter, Stored]]
+    """Each refused message, with why it must be."""
+
+
 class Verdict:
     """Reads topics with `read`, which gives all committed records of one in the order of each partition."""
 
@@ -52,21 +63,25 @@ class Verdict:
 
     def check(self) -> None:
         """Stream equals batch."""
-        derived, counts, letters = self.expected()
-        assert self.derived() == derived
-        assert self.rates() == counts
-        assert Counter(letter_of(record) for record in self.letters()) == letters
+        expected = self.expected()
+        assert self.derived() == Counter(text(d.record, d.event) for d in expected.outcome.derived)
+        assert self.rates() == expected.rates
+        assert Counter(letter_of(record) for record in self.letters()) == Counter(
+            letter for letter, _ in expected.letters
+        )
 
     def derived(self) -> Counter[str]:
         """The content of the derived topics."""
-        found: Counter[str] = Counter()
+        return Counter(text(name, event) for name, event in self.derived_events())
+
+    def derived_events(self) -> Iterator[tuple[str, codec.Record]]:
+        """What the derived topics hold: the Avro record's name and the event."""
         for topic in self._topology.of(Kind.DERIVED):
             name = str(self._topology[topic].record)
             for record in self._read(topic):
                 event = _decoded(name, record)
                 assert record.key == event["task_id"].encode()
-                found[_text(name, event)] += 1
-        return found
+                yield name, event
 
     def rates(self) -> dict[tuple[int, Cell], Counts]:
         """The last counts of each cell."""
@@ -84,10 +99,15 @@ class Verdict:
         """The dead letters of the raw topics."""
         return [record for topic in self._topology.raw for record in self._read(f"{topic}.dlq")]
 
-    def expected(self) -> tuple[Counter[str], dict[tuple[int, Cell], Counts], Counter[Letter]]:
-        """Derived events, counts and dead letters by one pass over the raw topics."""
+    def expected(self, reconciled: bool = False) -> Expected:
+        """Derived events, counts and dead letters by one pass over the raw topics.
+
+        `reconciled`: pairs that arrived further apart than the join window are derived too.
+        """
+        window: timedelta = self._settings.join_window
         valid: list[Arrived] = []
-        letters: Counter[Letter] = Counter()
+        letters: list[tuple[Letter, Stored]] = []
+        stored: dict[tuple[str, int, int], Stored] = {}
         n, limit = self._settings.partitions, self._settings.max_event_bytes
         for topic in self._topology.raw:
             name = str(self._topology[topic].record)
@@ -95,13 +115,16 @@ class Verdict:
                 try:
                     event = accept(name, record.key, record.value, record.partition, n, limit, self._catalog)
                 except InvalidEvent as error:
-                    letters[Letter(topic, record.partition, record.offset, error.reason)] += 1
+                    letters.append((Letter(topic, record.partition, record.offset, error.reason), record))
                 else:
+                    stored[topic, record.partition, record.offset] = record
                     valid.append(Arrived(name, event, topic, record.partition, record.offset, record.timestamp))
-        outcome = join.batch(valid, self._settings.join_window)
-        letters.update(Letter(e.topic, e.partition, e.offset, "conflict") for e in outcome.conflicts)
-        counts = rates.batch(outcome.first_copies.values(), self._settings.join_window)
-        return Counter(_text(d.record, d.event) for d in outcome.derived), counts, letters
+        outcome = join.batch(valid, None if reconciled else window)
+        letters += (
+            (Letter(e.topic, e.partition, e.offset, "conflict"), stored[e.topic, e.partition, e.offset])
+            for e in outcome.conflicts
+        )
+        return Expected(valid, outcome, rates.batch(outcome.first_copies.values(), window), letters)
 
 
 def letter_of(record: Stored) -> Letter:
@@ -115,6 +138,6 @@ def _decoded(name: str, record: Stored) -> codec.Record:
     return codec.decode(name, record.value, codec.bundled(name))
 
 
-def _text(name: str, event: codec.Record) -> str:
+def text(name: str, event: codec.Record) -> str:
     """The event as its reader sees it, comparable."""
     return json.dumps([name, codec.decode(name, codec.encode(name, event, 0), codec.bundled(name))], sort_keys=True)
