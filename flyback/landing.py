@@ -25,12 +25,12 @@ class Stalled(FlybackError):
 
 def wait_until_landed(
     settings: Settings, progress: Progress, check: Callable[[], None], stall_seconds: float = STALL_SECONDS
-) -> None:
+) -> dict[Place, int]:
     """Return once all that is in the raw topics now is joined, and all of that, and what it derived, is in the lake.
 
-    In this order: the raw topics' ends; the engine's group has committed them; the ends of what the engine wrote;
-    the lake's own offsets have reached all of these. `check` is called while waiting, to raise where a process has
-    ended. Raises Stalled when nothing moves for `stall_seconds`.
+    In this order: the raw topics' ends, which it gives at last; the engine's group has committed them; the ends of
+    what the engine wrote; the lake's own offsets have reached all of these. `check` is called while waiting, to raise
+    where a process has ended. Raises Stalled when nothing moves for `stall_seconds`.
     """
     topology = Topology(settings)
     raw = history.next_offsets(settings, topology.raw)
@@ -45,6 +45,7 @@ def wait_until_landed(
     everything = raw | history.next_offsets(settings, written)
     advice = f"is a sink writing to {settings.lake}? See its log"
     _wait("landed", everything, lambda: landed(settings.lake), progress, check, stall_seconds, advice)
+    return raw
 
 
 def _wait(

@@ -7,6 +7,7 @@ every library that reads Parquet). Every column may be NULL, so that a field add
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -81,6 +82,18 @@ def from_records(record: str, events: list[Record]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema)
 
 
+def to_records(record: str, columns: pa.RecordBatch) -> list[Record]:
+    """What `from_records` was given: times in microseconds, maps as dictionaries; further columns are left out.
+
+    A field that is younger than its row, and so NULL there, has its schema's default, as for a reader of the bytes.
+    """
+    node = json.loads(bundled(record).text)
+    named = dict(_named(node))
+    schema = record_schema(record)
+    rows = pa.table({field.name: columns.column(field.name).cast(_counted(field.type)) for field in schema})
+    return [_value(row, node, named) for row in rows.to_pylist()]
+
+
 def check_range(record: str, event: Record) -> None:
     """Raises InvalidEvent (out_of_range) for a number or a time that its column cannot hold."""
     for field in record_schema(record):
@@ -125,6 +138,53 @@ def _entries(value: Any, target: pa.DataType) -> Any:
         return [_entries(item, target.value_type) for item in value]
     if pa.types.is_struct(target):
         return {field.name: _entries(value[field.name], field.type) for field in target}
+    return value
+
+
+def _counted(target: pa.DataType) -> pa.DataType:
+    """The type with integers for its times: exact, and cheaper than datetimes."""
+    if pa.types.is_timestamp(target):
+        return pa.int64()
+    if pa.types.is_list(target):
+        return pa.list_(_counted(target.value_type))
+    if pa.types.is_struct(target):
+        return pa.struct([(field.name, _counted(field.type)) for field in target])
+    return target
+
+
+def _named(node: Any) -> Iterator[tuple[str, Any]]:
+    """The definitions of a schema that other parts of it name."""
+    if isinstance(node, list):
+        for branch in node:
+            yield from _named(branch)
+    elif isinstance(node, dict):
+        if node["type"] in ("record", "enum"):
+            yield node["name"], node
+        for part in (*node.get("fields", ()), node["type"], node.get("items"), node.get("values")):
+            yield from _named(part)
+
+
+def _value(value: Any, node: Any, named: Mapping[str, Any]) -> Any:
+    """A column's value as the Avro reader gives it."""
+    if isinstance(node, str):
+        node = named.get(node, node)
+    if value is None or isinstance(node, str):
+        return value
+    if isinstance(node, list):
+        (branch,) = (item for item in node if item != "null")
+        return _value(value, branch, named)
+    kind = node["type"]
+    if kind == "record":
+        return {
+            field["name"]: field["default"]
+            if (found := value[field["name"]]) is None and "default" in field
+            else _value(found, field["type"], named)
+            for field in node["fields"]
+        }
+    if kind == "array":
+        return [_value(item, node["items"], named) for item in value]
+    if kind == "map":
+        return {entry["key"]: _value(entry["value"], node["values"], named) for entry in value}
     return value
 
 

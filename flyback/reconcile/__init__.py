@@ -1,0 +1,126 @@
+"""The cold path: pairs in the lake that the stream never derived, derived and written with the ids it would have used.
+
+    fence      an earlier run: a fixed transactional id aborts what that one left open
+    wait       until the group committed the raw ends, and the lake holds all that was derived until then
+    compare    every pair of first copies below those ends with the derived rows
+    write      what is missing, in one transaction
+
+So what the stream has still to derive is never taken for missing, and a second run finds nothing. Feedback later than
+the join window, state lost beyond retention and events repaired late end here.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from flyback.landing import STALL_SECONDS, Progress, wait_until_landed
+from flyback.reconcile.compare import Comparison
+from flyback.reconcile.spool import Spool
+from flyback.reconcile.transaction import Transaction
+from flyback.schemas import codec
+from flyback.schemas.catalog import open_catalog
+from flyback.settings import Settings
+from flyback.sinks.lake import lake, pin
+from flyback.sinks.reader import describe
+from flyback.sinks.tables import TABLES, TableWriter, landed
+from flyback.streams.clients import KafkaClients
+from flyback.streams.join import derive, pair_id, within
+from flyback.streams.matcher import Message, Pair
+from flyback.streams.outputs import Output, Outputs
+from flyback.streams.topology import Kind, Topology
+
+NAMED = 5
+"""Ids that a finding names, of each kind."""
+
+
+@dataclass(slots=True)
+class Finding:
+    """What is wrong with one derived topic: numbers of pairs, and of rows for `without_raw`.
+
+    `late` pairs arrived further apart than the join window, `other` ones did not: there the stream lost something.
+    Of both together `too_large` do not fit the topic, and `written` were written. `without_raw` are derived rows of
+    which a raw event is not in the lake. `*_ids` are those of the first few.
+    """
+
+    topic: str
+    late: int = 0
+    other: int = 0
+    too_large: int = 0
+    too_large_ids: list[str] = field(default_factory=list)
+    written: int = 0
+    without_raw: int = 0
+    without_raw_ids: list[str] = field(default_factory=list)
+
+    @property
+    def missing(self) -> int:
+        """Pairs without a derived row."""
+        return self.late + self.other
+
+
+def reconcile(
+    settings: Settings,
+    progress: Progress,
+    write: bool = True,
+    check: Callable[[], None] = lambda: None,
+    stall_seconds: float = STALL_SECONDS,
+) -> list[Finding]:
+    """Find the pairs that the stream never derived, and `write` them. One finding for each derived topic.
+
+    Safe while workers, sinks and producers go on; safe to break off and to run again. `progress` is told of the steps
+    "joined", "landed", "derived" and "written"; `check` is called while waiting, and may raise. Raises LakeError (no
+    lake), RefusedToStart (the lake is another cluster's), Stalled (a worker or a sink does not get on for
+    `stall_seconds`), WorkerFenced (another run took over), RegistryUnavailable, BrokerError. Nothing is visible then.
+    """
+    topology = Topology(settings)
+    _refuse_foreign(settings, topology)
+    outputs = Outputs(settings, topology, open_catalog(settings))
+    transaction = Transaction(KafkaClients(settings), settings, topology) if write else None
+    before = landed(settings.lake)
+    ends = wait_until_landed(settings, progress, check, stall_seconds)
+    # Retention may have emptied a partition whose rows are in the lake: the stream cannot derive those any more.
+    ends = {place: max(end, before.get(place, 0)) for place, end in ends.items()}
+    findings = {topic: Finding(topic) for topic in topology.of(Kind.DERIVED)}
+    with tempfile.TemporaryDirectory(prefix="flyback-") as folder, Spool() as spool, lake(settings.lake) as tables:
+        comparison = Comparison(tables, topology, ends, folder)
+        for output in _derived(settings, comparison, outputs, findings, progress):
+            spool.add(output)
+        for topic, found in findings.items():
+            found.without_raw, found.without_raw_ids = comparison.without_raw(topic, NAMED)
+        if transaction is not None and len(spool):
+            transaction.write(spool, lambda done: progress("written", done, len(spool)))
+            for topic, written in spool.topics.items():
+                findings[topic].written = written
+    return list(findings.values())
+
+
+def _refuse_foreign(settings: Settings, topology: Topology) -> None:
+    """Raises LakeError where there is no lake, RefusedToStart where it was filled from other topics than ours."""
+    pin(settings.lake, None)
+    sources = describe(settings, topology.names)
+    for table in TABLES:
+        TableWriter(settings.lake, table, {topic: sources[topic] for topic in table.topics(topology)}).open()
+
+
+def _derived(
+    settings: Settings, comparison: Comparison, outputs: Outputs, findings: dict[str, Finding], progress: Progress
+) -> Iterator[Output]:
+    """The missing derived events that fit their topic, ready to produce; all are counted."""
+    window_ms = settings.join_window // timedelta(milliseconds=1)
+    for done, (prediction, feedback) in enumerate(comparison.missing(), 1):
+        derived = derive(prediction, feedback)
+        found = findings[comparison.topology.topic_of(derived.record)]
+        if within(prediction, feedback, window_ms):
+            found.other += 1
+        else:
+            found.late += 1
+        # The bytes that the feedback came in are not in the lake, nor its trace; only a dead letter would need them.
+        output = outputs.pair(Pair(derived, Message(feedback, b"", codec.bundled(feedback.record))))
+        if output.reason:
+            found.too_large += 1
+            found.too_large_ids += [pair_id(feedback)] if found.too_large <= NAMED else []
+        else:
+            yield output
+        progress("derived", done, comparison.total)
