@@ -52,6 +52,7 @@ _CHUNK = 1_000
 _MAX_ABORTS = 20
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.25, 5.0
 _IDLE_CHECK = 60.0
+_TOPICS_CHECK = 1.0
 
 
 @dataclass
@@ -82,7 +83,9 @@ class Engine:
         catalog: Catalog,
         clients: Clients,
         clock: Callable[[], float] = time.monotonic,
+        accept_loss: bool = False,
     ) -> None:
+        """`accept_loss`: go on at the log start where retention deleted events that were never processed."""
         self._settings = settings
         self._topology = topology
         self._catalog = catalog
@@ -96,7 +99,8 @@ class Engine:
         self._aborts = 0
         self._waits = 0
         self._letters: deque[tuple[float, int]] = deque()
-        self._idle_checked = clock()
+        self._idle_checked = self._topics_checked = clock()
+        self._accept_loss = accept_loss
         self._totals: Counter[str] = Counter()
         self._last_commit: float | None = None
         self._waiting: str | None = None
@@ -128,7 +132,13 @@ class Engine:
         if not self._transactions.start(self._stopping.is_set):
             return False
         self._assignment = Assignment(
-            self._settings, self._topology, self._catalog, self._clients, cluster, self._folder
+            self._settings,
+            self._topology,
+            self._catalog,
+            self._clients,
+            cluster,
+            self._folder,
+            self._accept_loss,
         )
         return True
 
@@ -351,7 +361,7 @@ class Engine:
         """Try nothing for a while, twice as long each time until something succeeds; how many seconds."""
         metrics.WAITS.labels(what).inc()
         self._waiting = str(cause)
-        seconds = min(most, _LONGEST_WAIT, _SHORTEST_WAIT * 2 ** min(self._waits, 10))
+        seconds: float = min(most, _LONGEST_WAIT, _SHORTEST_WAIT * 2 ** min(self._waits, 10))
         log.warning("waiting", cause=self._waiting, retry_seconds=round(seconds, 2))
         self._waits += 1
         self._not_before = self._clock() + seconds
@@ -378,6 +388,9 @@ class Engine:
         if self._clock() - self._idle_checked >= _IDLE_CHECK:
             self._idle_checked = self._clock()
             assignment.idle_watermarks()
+        if self._clock() - self._topics_checked >= _TOPICS_CHECK:
+            self._topics_checked = self._clock()
+            assignment.check_topics()
 
     def _wait_for(self, ask: Callable[[], T]) -> T | None:
         """What `ask` gives, asked until broker and registry are there; None: stopped before."""
