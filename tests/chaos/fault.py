@@ -20,7 +20,7 @@ class Fault:
     inject: Callable[[Site, random.Random], None]
     """Does it once and undoes it; what was killed is started again by the site's supervisor. The load goes on."""
     times: tuple[int, int]
-    """How often: in `make chaos`, in `make soak`."""
+    """How often: in `make chaos`, in `make soak`; 0: not there."""
     kind: str = "plain"
     """The place it needs, one of `places.PLACES`."""
     workers: int = 2
@@ -28,4 +28,8 @@ class Fault:
     environment: Mapping[str, str] = field(default_factory=dict)
     """More settings for the site's processes, such as `{"FLYBACK_JOIN_WINDOW": "2s"}`."""
     mixed: bool = True
-    """Whether it may be part of the mixed round: on a plain place, and nothing that ends in a refusal."""
+    """Whether it may be part of the mixed round: on a plain place with no settings of its own, without a refusal."""
+    at_rest: Callable[[Site], None] | None = None
+    """What is done when the load has ended and everything has landed, before the verdict."""
+    reconciled: bool = False
+    """Whether pairs further apart than the join window must be there too."""

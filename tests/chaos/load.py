@@ -33,7 +33,8 @@ class Load:
         self._folder = folder
         self._seed = seed
         self._orders = Orders(rate=rate / services)
-        self._ended = False
+        self.kills = 0
+        """How often a service was killed."""
         self.services = {
             name: ChildProcess(
                 name,
@@ -64,6 +65,7 @@ class Load:
     def kill(self, name: str) -> None:
         """One service, by SIGKILL, and start it again: it sends again what it does not know to be acknowledged."""
         self.services[name].kill()
+        self.kills += 1
         self.services[name].start()
 
     def stop(self) -> None:

@@ -15,6 +15,7 @@ from flyback.local.process import ChildProcess
 from tests.end_to_end import site as end_to_end
 
 STOP_SECONDS = 30.0
+SIGKILLED = 128 + 9
 
 
 class Service(end_to_end.Service):
@@ -44,6 +45,12 @@ class Service(end_to_end.Service):
     @property
     def exit_code(self) -> int | None:
         return self.process.exit_code
+
+    @property
+    def kills(self) -> int:
+        """How often it has ended by SIGKILL."""
+        now = self.process.exit_code if self.exits.total() < self.starts else None
+        return self.exits[SIGKILLED] + (now in (-9, SIGKILLED))
 
     def start(self, module: str = "flyback", **environment: str) -> None:
         """Start it where it does not run. `module` (`python -m MODULE worker|sink`) and variables: for this start."""

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,6 +25,7 @@ from tests.waiting import eventually
 RESTART_SECONDS = 0.5
 PROGRESS_SECONDS = 90.0
 READY_SECONDS = 90.0
+RETAINED = timedelta(days=1)
 ROOT = str(Path(__file__).parents[2])
 REFUSALS = (2, 3, 4)
 """Exit codes after which a supervisor's restart does not help."""
@@ -65,6 +67,7 @@ class Site:
         self._given = {**place.environment, **given}
         self._states = Path(self._given.get("FLYBACK_STATE_DIR", str(folder)))
         self._names = 0
+        self._removed: list[Service] = []
         self._ending = threading.Event()
         self._supervisor = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
         self.load = Load(self.settings, folder, self.environment(), seed, rate)
@@ -80,7 +83,8 @@ class Site:
 
     def start(self, workers: int = 2, sinks: int = 1) -> None:
         """Make the topics, start so many of each and the supervisor, and return once they work."""
-        topics.create(self.settings)
+        window = max(self.settings.join_window, RETAINED)  # the verdict reads what a short window would let go
+        topics.create(self.settings.model_copy(update={"join_window": window}))
         started = [self.add_worker() for _ in range(workers)] + [self.add_sink() for _ in range(sinks)]
         self._supervisor.start()
         for service in started:
@@ -111,6 +115,7 @@ class Site:
         service.stop()
         self.workers.pop(service.name, None)
         self.sinks.pop(service.name, None)
+        self._removed.append(service)
 
     @property
     def services(self) -> list[Service]:
@@ -141,6 +146,15 @@ class Site:
     def check(self) -> None:
         """Raises AssertionError where something happened that must not."""
         assert not self.failures, "; ".join(self.failures)
+
+    def kills(self) -> int:
+        """How many processes have ended by SIGKILL."""
+        return self.load.kills + sum(service.kills for service in (*self.services, *self._removed))
+
+    def log_tails(self) -> dict[str, str]:
+        """The end of each process's log, by name."""
+        processes = [*(service.process for service in self.services), *self.load.services.values()]
+        return {process.name: process.log_tail() for process in processes}
 
     def close(self) -> None:
         """End all that was started."""

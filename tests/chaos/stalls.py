@@ -65,7 +65,7 @@ class Meter:
 
     def outstanding(self) -> int:
         """Raw events that are not committed yet. Raises KafkaException where no broker answers."""
-        asked: Any = {place: OffsetSpec.latest() for place in self._places()}
+        asked: Any = {place: OffsetSpec.latest() for place in self._places()}  # type: ignore[no-untyped-call]
         futures = self._admin.list_offsets(asked, request_timeout=_ANSWER_SECONDS)
         ends = sum(future.result(_ANSWER_SECONDS).offset for future in futures.values())
         return int(ends) - self.committed()

@@ -1,0 +1,90 @@
+"""`python -m tests.chaos`: what `make chaos` and `make soak` run.
+
+    python -m tests.chaos                                   every fault on its own and all mixed, in some minutes
+    python -m tests.chaos --only "worker killed" --seed 7   the rounds whose names have this in them
+    python -m tests.chaos --soak --events 1000000 --kills 100 --seed 7
+
+The table goes to stdout, progress to stderr. Exits with 1 where anything was lost, double or wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import FrameType
+
+from flyback.local import process
+from tests.chaos import report
+from tests.chaos.rounds import all_faults, plan, run
+
+
+def main() -> int:
+    arguments = _parser().parse_args()
+    seed = random.SystemRandom().randrange(10**6) if arguments.seed is None else arguments.seed
+    rounds = plan(all_faults(), arguments.soak, arguments.events, arguments.kills, arguments.rate)
+    if arguments.only:
+        rounds = [one for one in rounds if any(part in one.name for part in arguments.only)]
+    if arguments.list or not rounds:
+        sys.stdout.write("".join(f"{one.times:4} x {one.name}\n" for one in rounds))
+        return 0 if rounds else 2
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
+    began = time.monotonic()
+
+    def say(what: str) -> None:
+        sys.stderr.write(f"{time.monotonic() - began:5.0f} s  {what}\n")
+        sys.stderr.flush()
+
+    say(f"seed {seed}, {len(rounds)} rounds, {arguments.jobs} at a time")
+    folder = Path(tempfile.mkdtemp(prefix="flyback-chaos-"))
+    rows = run(rounds, seed, folder, arguments.jobs, say)
+    seconds = time.monotonic() - began
+    failed = [row for row in rows if row.failed]
+    for row in failed:
+        sys.stderr.write("\n" + report.failure(row, seed) + "\n")
+    if not failed:
+        shutil.rmtree(folder, ignore_errors=True)
+    if arguments.json:
+        sys.stdout.write(json.dumps(report.as_json(rows, seed, seconds), indent=1) + "\n")
+    else:
+        sys.stdout.write(f"{report.table(rows)}\n\n{report.summary(rows, seed, seconds)}\n")
+    return 1 if failed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    first, *rest = (__doc__ or "").split("\n\n", 1)
+    parser = argparse.ArgumentParser(
+        "python -m tests.chaos",
+        description=first,
+        epilog="".join(rest),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--soak", action="store_true", help="every fault as often as in the long run")
+    parser.add_argument("--events", type=int, default=5_000, help="of the mixed round, at least")
+    parser.add_argument("--kills", type=int, default=0, help="kill -9s of the mixed round, at least")
+    parser.add_argument("--seed", type=int, help="of all random choices; by default another one each time")
+    parser.add_argument("--only", action="append", metavar="NAME", help="rounds with this in their name; repeatable")
+    parser.add_argument("--rate", type=float, default=300.0, help="events a second of each round's load")
+    parser.add_argument("--jobs", type=int, default=2, help="rounds at a time")
+    parser.add_argument("--list", action="store_true", help="the rounds, and how often each fault is injected")
+    parser.add_argument("--json", action="store_true", help="JSON instead of the table")
+    return parser
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Whatever the rounds' threads are doing: end what was started, and this process."""
+    for child in process.running():
+        child.kill()
+    os._exit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
