@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from confluent_kafka import Message
 
 from flyback import history
-from flyback.errors import ConfigurationError
+from flyback.errors import ConfigurationError, InvalidEvent
+from flyback.history import Place
 from flyback.schemas import wire
 from flyback.settings import Settings
 from flyback.streams import dlq
@@ -45,15 +46,62 @@ class DeadLetter:
         return f"{self.topic}/{self.partition}/{self.offset}"
 
 
-def read(settings: Settings, topic: str | None = None, reason: str | None = None) -> Iterator[DeadLetter]:
-    """Every dead letter so far, those of one `topic` (with or without prefix) or one `reason` where given.
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which dead letters: those for which everything that is given holds. `topic` with or without prefix.
+
+    `since` (inclusive) and `until` (exclusive) are about the arrival of the original message.
+    """
+
+    topic: str | None = None
+    reason: str | None = None
+    coordinates: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def has(self, letter: DeadLetter) -> bool:
+        """Whether all but the topic holds for the letter."""
+        at = letter.arrived_at
+        return (
+            self.reason in (None, letter.reason)
+            and self.coordinates in (None, letter.coordinates)
+            and (self.since is None or (at is not None and at >= self.since))
+            and (self.until is None or (at is not None and at < self.until))
+        )
+
+
+EVERYTHING = Selection()
+
+
+def read(
+    settings: Settings, selection: Selection = EVERYTHING, ends: Mapping[Place, int] | None = None
+) -> Iterator[DeadLetter]:
+    """The dead letters so far, where `ends` is given only those before these offsets of the dead-letter topics.
 
     Raises ConfigurationError for a topic that has no dead letters, and as `history.read` does.
     """
-    for message in history.read(settings, _dead_letter_topics(settings, topic)):
+    for message in history.read(settings, dead_letter_topics(settings, selection.topic)):
+        place = (str(message.topic()), int(message.partition() or 0))
+        if ends is not None and int(message.offset() or 0) >= ends[place]:
+            continue
         letter = from_message(message)
-        if reason is None or letter.reason == reason:
+        if selection.has(letter):
             yield letter
+
+
+def original(settings: Settings, letter: DeadLetter) -> bytes | None:
+    """The refused value, read from its topic where the letter only refers to it.
+
+    Raises InvalidEvent (`gone`) where it is not there any more, and as `history.message_at` does.
+    """
+    if letter.value is not None or letter.size == 0:
+        return letter.value
+    message = history.message_at(settings, letter.topic, letter.partition, letter.offset)
+    value = None if message is None else _bytes(message.value())
+    if value is None or hashlib.sha256(value).hexdigest() != letter.sha256:
+        text = f"{letter.coordinates} does not hold the message any more, of which the letter has only the hash"
+        raise InvalidEvent("gone", "", text)
+    return value
 
 
 def from_message(message: Message) -> DeadLetter:
@@ -78,7 +126,8 @@ def from_message(message: Message) -> DeadLetter:
     )
 
 
-def _dead_letter_topics(settings: Settings, topic: str | None) -> list[str]:
+def dead_letter_topics(settings: Settings, topic: str | None) -> list[str]:
+    """The dead-letter topics, of all or of one topic. Raises ConfigurationError for one that has none."""
     names = Topology(settings).of(Kind.DEAD_LETTERS)
     if topic is None:
         return names
@@ -99,4 +148,7 @@ def _number(text: str | None, otherwise: int) -> int:
 
 
 def _time(text: str | None) -> datetime | None:
-    return None if not text or not text.isdigit() else _EPOCH + timedelta(milliseconds=int(text))
+    try:
+        return None if not text or not text.isdigit() else _EPOCH + timedelta(milliseconds=int(text))
+    except OverflowError:  # a topic of CreateTime holds what its producer claimed
+        return None

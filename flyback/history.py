@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from flyback.errors import BrokerError, TopicMismatch
 from flyback.login import Login
 from flyback.settings import Settings
+from flyback.streams.topology import Topology
 
 _SECONDS = 30.0
 _METADATA_SECONDS = 10.0
@@ -53,6 +54,23 @@ def read(
         there = _places(consumer, settings, topics)
         everything = dict.fromkeys((place for place in there if partition in (None, place[1])), 0)
         yield from _to_the_end(consumer, everything, seconds)
+    finally:
+        consumer.close()
+
+
+def message_at(
+    settings: Settings, topic: str, partition: int, offset: int, seconds: float = _SECONDS
+) -> Message | None:
+    """The message at these coordinates, None where there is none (any more). Raises as `read` does."""
+    consumer = _Reader(settings)
+    try:
+        if (topic, partition) not in _places(consumer, settings, [topic]):
+            return None
+        low, high = _watermarks(consumer, (topic, partition), seconds)
+        if not low <= offset < high:
+            return None
+        first = next(_to_the_end(consumer, {(topic, partition): offset}, seconds), None)
+        return first if first is not None and first.offset() == offset else None
     finally:
         consumer.close()
 
@@ -147,6 +165,7 @@ class _Reader(Consumer):
             "enable.partition.eof": True,
             "isolation.level": isolation,
             "fetch.wait.max.ms": 50,
+            "receive.message.max.bytes": max(100_000_000, Topology(settings).derived_max_bytes + 1_000_000),
             "log_level": 0,
             "error_cb": self.login,
         }

@@ -27,12 +27,15 @@ class TransactionAborted(Exception):
 class Transactions:
     """One transactional producer under a stable id: a second process with the same id fences the first."""
 
-    def __init__(self, clients: Clients, settings: Settings, topology: Topology, worker_id: str) -> None:
+    def __init__(
+        self, clients: Clients, settings: Settings, topology: Topology, name: str, transactional_id: str | None = None
+    ) -> None:
+        """`name` is the worker's id; `transactional_id` takes the place of the one that follows from group and name."""
         self._timeout = settings.transaction_timeout / timedelta(seconds=1)
         milliseconds = round(self._timeout * 1000)
         self._producer = clients.producer(
             {
-                "transactional.id": f"{settings.topic_prefix}{settings.group}-{worker_id}",
+                "transactional.id": transactional_id or f"{settings.topic_prefix}{settings.group}-{name}",
                 "transaction.timeout.ms": milliseconds,
                 "message.timeout.ms": milliseconds,
                 "acks": "all",
@@ -40,7 +43,7 @@ class Transactions:
                 "linger.ms": 1,
                 "partitioner": "murmur2_random",
                 "message.max.bytes": topology.derived_max_bytes + 65_536,
-                "client.id": worker_id,
+                "client.id": name,
             }
         )
 
@@ -56,8 +59,10 @@ class Transactions:
                 metrics.WAITS.labels("broker").inc()
         return False
 
-    def commit(self, outputs: Sequence[Output], offsets: list[TopicPartition], group_metadata: Any) -> None:
-        """Write the outputs and commit the input offsets, in one transaction.
+    def commit(
+        self, outputs: Sequence[Output], offsets: list[TopicPartition] | None = None, group_metadata: Any = None
+    ) -> None:
+        """Write the outputs and commit the input offsets, where there are any, in one transaction.
 
         Raises TransactionAborted after any failure that left nothing behind; WorkerFenced or BrokerError where
         this process can no longer know or write, and has to end.
@@ -67,7 +72,8 @@ class Transactions:
             self._producer.begin_transaction()
             for output in outputs:
                 self._produce(output)
-            self._producer.send_offsets_to_transaction(offsets, group_metadata, self._timeout)
+            if offsets:
+                self._producer.send_offsets_to_transaction(offsets, group_metadata, self._timeout)
             self._finish(deadline=time.monotonic() + 2 * self._timeout)
         except KafkaException as error:
             self._abort(error.args[0])

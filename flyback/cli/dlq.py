@@ -1,4 +1,4 @@
-"""`flyback dlq list|show`."""
+"""`flyback dlq list|show|replay`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from flyback.cli.options import AsJson, Bootstrap
 from flyback.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from flyback.deadletters import DeadLetter
+    from datetime import datetime
+
+    from flyback.deadletters import DeadLetter, Selection
+    from flyback.replay import Report
     from flyback.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Messages that were refused, with the reason and their bytes.")
@@ -65,14 +68,96 @@ def show(
     output.note(f"{len(letters)} dead letters")
 
 
-def _read(bootstrap: str | None, topic: str | None, reason: str | None) -> tuple[Settings, list[DeadLetter]]:
-    from flyback import deadletters, settings
+@app.command(epilog="Example:  flyback dlq replay --reason missing_key --repair key --dry-run")
+def replay(
+    coordinates: Annotated[
+        str | None,
+        typer.Argument(metavar="TOPIC/PARTITION/OFFSET", help="One of `dlq list`; none: all that are selected."),
+    ] = None,
+    topic: Topic = None,
+    reason: Reason = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Only what arrived at or after this, such as 2026-01-31T12:00.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only what arrived before this; UTC.")] = None,
+    repair: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:FUNCTION",
+            help="Called with each dead letter; gives (key, value) to put back, or None to leave it. "
+            "`key` is built in: it sets the key to the event's task_id.",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
+    bootstrap: Bootstrap = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put dead letters back into their topics, each of them once: doing so again adds nothing."""
+    from flyback import settings
+    from flyback.replay import load_repair
+    from flyback.replay import replay as put_back
+
+    loaded = settings.load(bootstrap_servers=bootstrap)
+    selection = _selection(topic, reason, coordinates, _time("--since", since), _time("--until", until))
+    hook = None if repair is None else load_repair(repair, loaded)
+    with output.stderr().status("Reading the dead letters") as status:
+        report = put_back(loaded, selection, hook, dry_run, lambda so_far: status.update(_counts(so_far)))
+    if coordinates is not None and not report.selected:
+        raise ConfigurationError(f"no dead letter stood at {coordinates}: see `flyback dlq list`")
+    if as_json:
+        output.print_json(_reported(report))
+        return
+    if report.named:
+        output.print_table(("topic/partition/offset", "reason", "why it cannot be replayed"), report.named)
+    output.note(_counts(report))
+
+
+def _counts(report: Report) -> str:
+    return (
+        f"{report.replayed} {'would be ' if report.dry_run else ''}replayed, {report.already} replayed before, "
+        f"{report.left} left by the repair, {report.not_replayable.total()} not replayable"
+    )
+
+
+def _reported(report: Report) -> dict[str, Any]:
+    return {
+        "dry_run": report.dry_run,
+        "replayed": report.replayed,
+        "already_replayed": report.already,
+        "left_by_repair": report.left,
+        "not_replayable": report.not_replayable.total(),
+        "not_replayable_by_reason": dict(report.not_replayable),
+        "named": [
+            {"coordinates": where, "reason": reason, "message": message} for where, reason, message in report.named
+        ],
+    }
+
+
+def _time(option: str, text: str | None) -> datetime | None:
+    from datetime import UTC, datetime
+
+    try:
+        found = None if text is None else datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(f"{option} {text}: write a time as 2026-01-31 or 2026-01-31T12:00") from None
+    return found.replace(tzinfo=UTC) if found is not None and found.tzinfo is None else found
+
+
+def _selection(topic: str | None, reason: str | None, *rest: Any) -> Selection:
+    from flyback.deadletters import Selection
     from flyback.schemas.intake import REASONS
 
     if reason is not None and reason not in REASONS:
         raise ConfigurationError(f"there is no reason {reason}: give one of {', '.join(REASONS)}")
+    return Selection(topic, reason, *rest)
+
+
+def _read(bootstrap: str | None, topic: str | None, reason: str | None) -> tuple[Settings, list[DeadLetter]]:
+    from flyback import deadletters, settings
+
+    selection = _selection(topic, reason)
     loaded = settings.load(bootstrap_servers=bootstrap)
-    letters = list(deadletters.read(loaded, topic, reason))
+    letters = list(deadletters.read(loaded, selection))
     return loaded, sorted(letters, key=lambda letter: (letter.topic, letter.partition, letter.offset))
 
 
