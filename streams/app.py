@@ -160,7 +160,7 @@ def build_app(settings: Settings, topology: Topology, catalog: Catalog, cluster:
     if cluster.embedded:
         session = EMBEDDED_SESSION_SECONDS
     app = faust.App(
-        f"{settings.topic_prefix}app",
+        topology.app_group,
         broker=[f"kafka://{address}" for address in addresses(settings)],
         broker_credentials=credentials(settings),
         broker_session_timeout=session,

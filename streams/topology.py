@@ -115,6 +115,11 @@ class Topology:
         return 1 if self[full_name].kind in _ONE_PARTITION else self._settings.partitions
 
     @property
+    def app_group(self) -> str:
+        """The consumer group in which the workers' app (Faust) reads the failure rates."""
+        return f"{self._settings.topic_prefix}app"
+
+    @property
     def derived_max_bytes(self) -> int:
         """Largest derived or dead-letter message: a pair of two raw events of the largest size, and room."""
         return 2 * self._settings.max_event_bytes + 65_536

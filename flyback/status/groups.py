@@ -1,0 +1,71 @@
+"""Who is in a consumer group, and when it last committed: as Kafka knows it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from flyback import history
+from flyback.errors import BrokerError
+from flyback.login import Login
+from flyback.settings import Settings
+from flyback.streams.topology import Topology
+
+_SECONDS = 10.0
+_NEWEST = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One process in a group; `name` is a worker's id."""
+
+    name: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A consumer group. `state` is Kafka's word: stable, empty, dead (there is none) ...; `owners` by partition."""
+
+    name: str
+    state: str
+    members: list[Member] = field(default_factory=list)
+    owners: dict[int, Member] = field(default_factory=dict)
+
+
+def describe(settings: Settings, name: str, topics: list[str]) -> Group:
+    """The group, and who owns which partition of these topics. Raises BrokerError."""
+    login = Login(settings)
+    admin = AdminClient(settings.kafka() | {"log_level": 0, "error_cb": login})
+    login.metadata(admin, _SECONDS)  # for its words, where nobody answers
+    try:
+        found = admin.describe_consumer_groups([name], request_timeout=_SECONDS)[name].result()
+    except KafkaException as error:
+        raise BrokerError(f"cannot ask for the members of group {name}: {error.args[0].str()}") from error
+    group = Group(name, found.state.name.lower())
+    for described in found.members:
+        member = Member(described.client_id, described.host.removeprefix("/"))
+        group.members.append(member)
+        for place in described.assignment.topic_partitions if described.assignment else ():
+            if place.topic in topics:
+                group.owners[place.partition] = member
+    return group
+
+
+def last_commits(settings: Settings, topology: Topology) -> dict[int, float]:
+    """When the workers last committed, by partition, in Unix time, as far as the newest progress records say."""
+    topic = topology.topic_of("Progress")
+    bounds = history.bounds(settings, [topic])
+    starts = {place: max(first, end - _NEWEST) for place, (first, end) in bounds.items() if first < end}
+    found: dict[int, float] = {}
+    for message in history.read_from(settings, starts, _NEWEST) if starts else ():
+        try:
+            group, _, partition = json.loads(message.key() or b"")
+        except ValueError:  # somebody else's
+            continue
+        if group == settings.group:
+            found[partition] = max(found.get(partition, 0.0), message.timestamp()[1] / 1000)
+    return found
