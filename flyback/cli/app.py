@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flyback.cli import demo, dlq, output, schemas, services, sql, status, topics, topology
+from flyback.cli import demo, dlq, output, reconcile, schemas, services, sql, status, topics, topology
 from flyback.errors import FlybackError
 
 # Where a missing package comes from.
@@ -61,6 +61,7 @@ app.command("topology", epilog="Example:  flyback topology --format mermaid > to
 app.add_typer(schemas.app, name="schemas")
 app.command("sql", epilog='Example:  flyback sql "select segment, count(*) from examples group by all"')(sql.sql)
 app.add_typer(dlq.app, name="dlq")
+app.command("reconcile", epilog="Example:  flyback reconcile --dry-run")(reconcile.reconcile)
 app.command("demo", epilog="Example:  flyback demo --limit 1000")(demo.demo)
 
 

@@ -9,6 +9,7 @@ _EXTRA_OF = {
     "worker": "worker",
     "sink": "sink",
     "sql": "sink",
+    "reconcile": "worker,sink",
     "schemas": "registry",
     "up": "local",
     "demo": "demo",

@@ -43,7 +43,7 @@ def reconcile(
             if wait and not dry_run:
                 landing.wait_until_landed(loaded, progress, lambda: None)
     except KeyboardInterrupt:
-        raise FlybackError("broken off: all was written, or nothing; run it again, it adds only what is missing") from None
+        raise FlybackError("broken off: all was written, or nothing. Run it again: it adds what is missing") from None
     if as_json:
         output.print_json([{**asdict(found), "missing": found.missing} for found in findings])
     else:
