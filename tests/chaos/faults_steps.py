@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
+from flyback.errors import WorkerFenced
 from tests.chaos import killpoints
 from tests.chaos.fault import Fault
 from tests.chaos.killpoints import MAINTENANCE_STEPS, RESTORE_STEPS, SINK_STEPS, WORKER_STEPS, KillPoint
@@ -36,7 +38,6 @@ LONGEST_MS = {
     "during_log_cleanup": 10.0,
 }
 """For steps that take a while, how long after its beginning to kill at most, by lot."""
-TIDYING = {"FLYBACK_MAINTENANCE_INTERVAL": "1s"}
 
 
 def kill_file(service: Service) -> Path:
@@ -49,53 +50,68 @@ def start_watched(service: Service) -> None:
     service.start(module=killpoints.__name__, **{killpoints.FILE: str(kill_file(service)), "PYTHONPATH": str(ROOT)})
 
 
-def until_killed(service: Service, point: KillPoint) -> None:
-    """Return once it has killed itself there. Raises AssertionError where it ended otherwise, or not at all."""
-    eventually(lambda: not service.running, f"{service.name} passes {point}", SECONDS)
-    tail = service.process.log_tail()
-    assert service.exit_code == SIGKILLED, f"{service.name} ended with {service.exit_code} before {point}:\n{tail}"
-    assert f"killed at {point}" in tail, f"{service.name} was killed elsewhere than at {point}:\n{tail}"
-
-
-def kill_working(step: str, services: Sequence[Service], rng: random.Random) -> None:
-    """Let each of these services kill itself at the step, at a passing and after a delay by lot."""
-    points = [(service, _point(step, rng)) for service in services]
+def kill_working(point: KillPoint, services: Sequence[Service]) -> None:
+    """Let one of these services kill itself there: the one that gets there first."""
     for service in services:
         service.held = True
         if killpoints.__name__ not in service.process.command:
-            if service.running:
-                service.stop()
-            start_watched(service)
-    for service, point in points:
-        point.arm(kill_file(service))
-    for service, point in points:
-        until_killed(service, point)
-        start_watched(service)  # lives until the next file: so the next kill needs no restart before it
+            service.kill()
+        _arm(service, point)
+    killed = until_killed(services, point)
+    for service in services:
+        kill_file(service).unlink(missing_ok=True)
+        if service is killed:
+            start_watched(service)  # lives until the next file: so the next kill needs no restart before it
         service.held = False
 
 
-def kill_restoring(step: str, service: Service, rng: random.Random) -> None:
+def kill_restoring(point: KillPoint, service: Service) -> None:
     """kill -9, the state deleted, and killed once more at a step of the restoring."""
-    point = _point(step, rng)
     service.held = True
     service.kill()
     for folder in service.state_dir.glob("partition-*"):
         shutil.rmtree(folder)
-    point.arm(kill_file(service))
-    start_watched(service)
-    until_killed(service, point)
+    _arm(service, point)
+    until_killed([service], point)
     service.held = False
 
 
+def until_killed(services: Sequence[Service], point: KillPoint) -> Service:
+    """The first that kills itself there. Raises AssertionError where one ends otherwise, or none passes that step."""
+    killed: list[Service] = []
+
+    def any_killed() -> bool:
+        for service in services:
+            if service.exit_code == SIGKILLED and f"killed at {point}\n" in service.process.log_tail() + "\n":
+                killed.append(service)
+            elif not service.running:
+                code = service.exit_code
+                # another instance was faster, or an earlier kill point is passed only now
+                assert code in (WorkerFenced.exit_code, SIGKILLED), (
+                    f"{service.name} ended with {code} before {point}:\n{service.process.log_tail()}"
+                )
+                _arm(service, point)
+        return bool(killed)
+
+    eventually(any_killed, f"{' or '.join(service.name for service in services)} passes {point}", SECONDS)
+    return killed[0]
+
+
 def kill_at(step: str, site: Site, rng: random.Random) -> None:
-    """Kill one service of the site that passes this step, or (one time in three) all of them."""
-    what = "worker" if step in WORKER_STEPS + RESTORE_STEPS else "sink"
-    services = list((site.workers if what == "worker" else site.sinks).values())
+    """Kill one service of the site at this step, at a passing and after a delay by lot."""
+    point = _point(step, rng)
     if step in RESTORE_STEPS:
-        kill_restoring(step, rng.choice(services), rng)
+        kill_restoring(point, rng.choice(list(site.workers.values())))
+    elif step in WORKER_STEPS:
+        kill_working(point, [rng.choice(list(site.workers.values()))])
     else:
-        kill_working(step, services if rng.random() < 1 / 3 else [rng.choice(services)], rng)
-    site.until_progress(what)
+        kill_working(point, list(site.sinks.values()))  # of several only one gets anywhere
+    site.until_progress("worker" if step in WORKER_STEPS + RESTORE_STEPS else "sink")
+
+
+def _arm(service: Service, point: KillPoint) -> None:
+    point.arm(kill_file(service))
+    start_watched(service)
 
 
 def _point(step: str, rng: random.Random) -> KillPoint:
@@ -111,34 +127,32 @@ def _at(step: str) -> Callable[[Site, random.Random], None]:
 
 
 def _in_turn(steps: Sequence[str]) -> Callable[[Site, random.Random], None]:
-    turn: Iterator[str] = cycle(steps)
+    turns: WeakKeyDictionary[Site, Iterator[str]] = WeakKeyDictionary()
 
     def inject(site: Site, rng: random.Random) -> None:
-        kill_at(next(turn), site, rng)
+        kill_at(next(turns.setdefault(site, cycle(steps))), site, rng)
 
     return inject
 
 
 def _row(step: str) -> Fault:
-    who = "worker" if step in WORKER_STEPS + RESTORE_STEPS else "sink"
-    environment = TIDYING if step in MAINTENANCE_STEPS else {}
-    sinks = 2 if step in SINK_STEPS else 1
-    name = f"{who} killed: {step.replace('_', ' ')}"
-    return Fault(name, _at(step), (0, 20), sinks=sinks, environment=environment, mixed=step not in MAINTENANCE_STEPS)
+    who, sinks = ("worker", 1) if step in WORKER_STEPS + RESTORE_STEPS else ("sink", 2)
+    return Fault(f"{who} killed: {step.replace('_', ' ')}", _at(step), (0, 20), sinks=sinks, mixed=False)
 
 
-_WORKER = WORKER_STEPS + RESTORE_STEPS
-_SINK = SINK_STEPS + MAINTENANCE_STEPS
+_WORKER = _in_turn(WORKER_STEPS + RESTORE_STEPS)
+_SINK = _in_turn(SINK_STEPS)
 
 FAULTS: tuple[Fault, ...] = (
-    Fault("one of two workers killed at each step in turn", _in_turn(_WORKER), (len(_WORKER), 0), mixed=False),
-    Fault("the only worker killed at each step in turn", _in_turn(_WORKER), (0, 2 * len(_WORKER)), workers=1),
+    Fault("one of two workers killed at each step in turn", _WORKER, (11, 0)),
+    Fault("the only worker killed at each step in turn", _WORKER, (0, 33), workers=1, mixed=False),
+    Fault("one of two sinks killed at each step in turn", _SINK, (5, 0), sinks=2, mixed=False),
+    Fault("the only sink killed at each step in turn", _SINK, (0, 15)),
     Fault(
-        "the only sink killed at each step in turn",
-        _in_turn(_SINK),
-        (len(_SINK), 2 * len(_SINK)),
-        environment=TIDYING,
-        mixed=False,
+        "sink killed while it compacts and vacuums",
+        _in_turn(MAINTENANCE_STEPS),
+        (4, 40),
+        environment={"FLYBACK_MAINTENANCE_INTERVAL": "1s"},
     ),
-    *map(_row, _WORKER + _SINK),
+    *map(_row, (*WORKER_STEPS, *RESTORE_STEPS, *SINK_STEPS)),
 )

@@ -110,7 +110,7 @@ def test_a_real_process_ends_there_and_its_successor_does_the_work(
     try:
         for service in services.values():
             start_watched(service)
-        until_killed(victim, point)
+        assert until_killed([victim], point) is victim
         victim.start()
         wait_until_landed(settings, lambda *_: None, lambda: None, SECONDS)
     finally:
