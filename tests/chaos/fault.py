@@ -5,10 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tests.chaos.site import Site
+
+Inject = Callable[["Site", random.Random], None]
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,7 @@ class Fault:
 
     name: str
     """Such as "worker killed (SIGKILL), any moment"."""
-    inject: Callable[[Site, random.Random], None]
+    inject: Inject
     """Does it once and undoes it; what was killed is started again by the site's supervisor. The load goes on."""
     times: tuple[int, int]
     """How often: in `make chaos`, in `make soak`; 0: not there."""
@@ -33,3 +36,13 @@ class Fault:
     """What is done when the load has ended and everything has landed, before the verdict."""
     reconciled: bool = False
     """Whether pairs further apart than the join window must be there too."""
+
+
+def in_turn(*injections: Inject) -> Inject:
+    """One after the other at each call, for a row of `make chaos` that stands for several of `make soak`."""
+    turn = cycle(injections)
+
+    def inject(site: Site, rng: random.Random) -> None:
+        next(turn)(site, rng)
+
+    return inject

@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from flyback.local.kafka import KafkaBroker
+from flyback.local.process import free_port
+from flyback.local.registry import SchemaRegistry
 from tests.chaos.cluster import Cluster
+from tests.chaos.disks import small_disk
+from tests.chaos.proxy import KafkaBehind, Proxy
+
+DISK_MEGABYTES = 256
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,54 @@ def three_brokers(folder: Path) -> Iterator[Place]:
         yield Place(cluster.bootstrap, cluster, settings={"replication_factor": len(cluster.brokers)})
 
 
+@contextmanager
+def proxied(folder: Path) -> Iterator[Place]:
+    """A broker that workers, sinks and the load reach through a `Proxy` only; the others ask it directly."""
+    broker = KafkaBehind(Proxy(free_port()), folder / "kafka")
+    with broker, broker.proxy:
+        through = {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{broker.proxy.port}"}
+        yield Place(broker.bootstrap, broker, environment=through, parts={"proxy": broker.proxy})
+
+
+@contextmanager
+def small_disks(folder: Path) -> Iterator[Place]:
+    """One broker, and a disk each for the states and for the lake. Raises CannotMount."""
+    with (
+        small_disk(folder / "state-disk", DISK_MEGABYTES) as states,
+        small_disk(folder / "lake-disk", DISK_MEGABYTES) as lake,
+        KafkaBroker(folder / "kafka") as broker,
+    ):
+        yield Place(
+            broker.bootstrap,
+            broker,
+            settings={"lake": str(lake.path / "lake")},
+            environment={"FLYBACK_STATE_DIR": str(states.path)},
+            parts={"states": states, "lake": lake},
+        )
+
+
+@contextmanager
+def with_registry(folder: Path) -> Iterator[Place]:
+    """One broker and a schema registry, which workers, sinks and the load reach through a `Proxy`."""
+    with KafkaBroker(folder / "kafka") as broker, SchemaRegistry(folder) as registry, Proxy(registry.port) as proxy:
+        through = registry.url.replace(str(registry.port), str(proxy.port))
+        yield Place(
+            broker.bootstrap,
+            broker,
+            settings={"registry_url": registry.url},
+            environment={"SCHEMA_REGISTRY_URL": through},
+            parts={"proxy": proxy},
+        )
+
+
 Maker = Callable[[Path], AbstractContextManager[Place]]
 
 PLACES: dict[str, Maker] = {
     "plain": plain,
     "own broker": plain,
     "cluster": three_brokers,
+    "proxied": proxied,
+    "small disks": small_disks,
+    "registry": with_registry,
 }
 SHARED = {"plain"}

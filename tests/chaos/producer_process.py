@@ -18,10 +18,12 @@ from typing import Any
 
 from flyback import Client
 from flyback.errors import BufferFull
+from flyback.schemas.catalog import open_catalog
 from flyback.settings import load
+from flyback.streams.topology import Topology
 from tests.chaos.workload import WITHOUT_COPIES, Item, Mix, chunk
 from tests.streams.on_kafka import OnKafka
-from tests.streams.records import POISON
+from tests.streams.records import POISON, registered
 
 TICK = 0.05
 _CHECKPOINT = 0.5
@@ -81,6 +83,8 @@ class Service:
         self._settings = load()
         self._client = Client(self._settings)
         self._poison = OnKafka(self._settings)
+        self._topology = Topology(self._settings)
+        self._catalog = open_catalog(self._settings)
         self._at = position(folder, name)
 
     def run(self) -> None:
@@ -116,7 +120,7 @@ class Service:
     def _send(self, item: Item) -> None:
         if item.call == "poison":
             reason, build = POISON[item.arguments["kind"]]
-            message = build(item.arguments["task"])
+            message = registered(build(item.arguments["task"]), self._topology, self._catalog)
             self._poison.start_sending(_with_header(message, reason))
             return
         when = datetime.now(UTC) - timedelta(seconds=item.age)

@@ -7,7 +7,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+from flyback.local.kafka import KafkaBroker
 from flyback.local.process import Startable, free_port
 
 _CHUNK = 64 * 1024
@@ -59,7 +61,7 @@ class Proxy(Startable):
         self.port = free_port() if port is None else port
         self.broken = 0
         """How many connections were closed half-way."""
-        self._target = target
+        self.target = target
         self._line = Line()
         self._changed = threading.Condition()
         self._connections: set[Connection] = set()
@@ -111,7 +113,7 @@ class Proxy(Startable):
             except OSError:
                 return
             try:
-                server = socket.create_connection(("127.0.0.1", self._target))
+                server = socket.create_connection(("127.0.0.1", self.target))
             except OSError:  # as if the proxy were not there
                 client.close()
                 continue
@@ -164,3 +166,22 @@ class Proxy(Startable):
             self.broken += 1
             self._connections.discard(connection)
         return size, connection.left == 0
+
+
+class KafkaBehind(KafkaBroker):
+    """A broker with one more listener, which it advertises at the port of the proxy before it."""
+
+    def __init__(self, proxy: Proxy, folder: Path) -> None:
+        super().__init__(folder)
+        self.proxy = proxy
+
+    def _server_properties(self) -> dict[str, str]:
+        found = super()._server_properties()
+        listeners = found["listeners"]
+        public = ",".join(one for one in listeners.split(",") if not one.startswith("CONTROLLER"))
+        return {
+            **found,
+            "listeners": f"{listeners},PROXIED://127.0.0.1:{self.proxy.target}",
+            "advertised.listeners": f"{public},PROXIED://127.0.0.1:{self.proxy.port}",
+            "listener.security.protocol.map": f"{found['listener.security.protocol.map']},PROXIED:PLAINTEXT",
+        }

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from flyback.schemas import codec
-from flyback.schemas.catalog import hashed_id
+from flyback.schemas import codec, wire
+from flyback.schemas.catalog import Catalog, hashed_id
 from flyback.schemas.codec import Record
 from flyback.streams.clients import Headers
+from flyback.streams.topology import Topology
 from tests.strategies import correction, grade, prediction
 
 
@@ -33,6 +34,16 @@ def raw(record: str, event: Record, headers: Headers | None = None) -> Raw:
 def framed(record: str, event: Record) -> bytes:
     """The event's bytes under the id that `BundledCatalog` has for its schema."""
     return codec.encode(record, event, hashed_id(codec.bundled(record)))
+
+
+def registered(message: Raw, topology: Topology, catalog: Catalog) -> Raw:
+    """The same message under the id that this catalog has for its schema, where it is one of the raw records'."""
+    for topic in topology.raw:
+        record = str(topology[topic].record)
+        head = wire.frame(hashed_id(codec.bundled(record)), b"")
+        if message.value is not None and message.value.startswith(head):
+            return replace(message, value=wire.frame(catalog.id_for(record, topic), message.value[len(head) :]))
+    return message
 
 
 def a_prediction(task: str = "t", **changed: Any) -> Raw:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import NamedTuple
 
-from flyback.errors import InvalidEvent
+from flyback.errors import InvalidEvent, UnknownSchema
 from flyback.schemas import codec
 from flyback.schemas.catalog import BundledCatalog, Catalog
 from flyback.schemas.intake import accept
@@ -114,8 +114,9 @@ class Verdict:
             for record in self._read(topic):
                 try:
                     event = accept(name, record.key, record.value, record.partition, n, limit, self._catalog)
-                except InvalidEvent as error:
-                    letters.append((Letter(topic, record.partition, record.offset, error.reason), record))
+                except (InvalidEvent, UnknownSchema) as error:
+                    reason = error.reason if isinstance(error, InvalidEvent) else "unknown_schema"
+                    letters.append((Letter(topic, record.partition, record.offset, reason), record))
                 else:
                     stored[topic, record.partition, record.offset] = record
                     valid.append(Arrived(name, event, topic, record.partition, record.offset, record.timestamp))
