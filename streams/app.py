@@ -51,9 +51,11 @@ EMBEDDED_SESSION_SECONDS = 2.0
 BuildEngine = Callable[[Settings, Topology, Catalog], RunnableEngine]
 
 
-def engine_on_kafka(settings: Settings, topology: Topology, catalog: Catalog) -> RunnableEngine:
+def engine_on_kafka(
+    settings: Settings, topology: Topology, catalog: Catalog, accept_loss: bool = False
+) -> RunnableEngine:
     """The engine with real clients."""
-    return Engine(settings, topology, catalog, clients=KafkaClients(settings))
+    return Engine(settings, topology, catalog, clients=KafkaClients(settings), accept_loss=accept_loss)
 
 
 def run(settings: Settings, build_engine: BuildEngine = engine_on_kafka) -> int:

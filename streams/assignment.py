@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -11,13 +12,14 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from flyback import metrics
-from flyback.errors import RefusedToStart
+from flyback.errors import RefusedToStart, TopicMismatch
 from flyback.logs import get_logger
 from flyback.schemas.catalog import Catalog
 from flyback.settings import Settings
 from flyback.streams import restore
 from flyback.streams.clients import Clients, Cluster, Consumer, Message
 from flyback.streams.folder_size import FolderSize
+from flyback.streams.group_offsets import GroupOffsets
 from flyback.streams.matcher import Matcher
 from flyback.streams.restore import Progress, Replay
 from flyback.streams.state import Meta, Origin, StateFolder, Store
@@ -45,7 +47,9 @@ class Partition:
     unseen: set[str] = field(default_factory=set)
     """Topics of which no message has come since the partition went live."""
     unclaimed: bool = False
-    """Whether the group has no committed offset yet for some topic of it."""
+    """Whether the group has not committed where it starts for some topic of it."""
+    cut: set[str] = field(default_factory=set)
+    """Topics that are replayed from a log start that is not the first offset."""
     progress: Progress | None = None
     """How far it is restored; None until that is planned."""
 
@@ -70,7 +74,9 @@ class Assignment:
         clients: Clients,
         cluster: Cluster,
         folder: StateFolder,
+        accept_loss: bool = False,
     ) -> None:
+        """`accept_loss`: go on where retention deleted events that were never processed."""
         self._settings = settings
         self._topology = topology
         self._catalog = catalog
@@ -79,12 +85,14 @@ class Assignment:
         self._folder = folder
         self._window_ms = settings.join_window // timedelta(milliseconds=1)
         self._topics = topology.raw
+        self._accept_loss = accept_loss
         self._replay: Replay | None = None
-        self._progress: dict[tuple[str, int], int] | None = None
+        self._topic_ids: Callable[[], Mapping[str, str] | None] = dict
         self.partitions: dict[int, Partition] = {}
         # asks for the logs' ends on a connection of its own: on the main one answers queue behind waiting fetches
         self._lookup = restore.reader(clients, isolation="read_uncommitted")
         self.consumer = self._open()
+        self._offsets = GroupOffsets(settings, topology, catalog, clients, cluster, self.consumer)
 
     def _open(self) -> Consumer:
         session = round(self._settings.session_timeout.total_seconds() * 1000)
@@ -152,6 +160,7 @@ class Assignment:
             partition.progress.left(self._replay.left)
         if not self._replay.done:
             return None
+        self._say_what_may_be_missing(partition, self._replay)
         self._drop_replay()
         return partition
 
@@ -190,6 +199,23 @@ class Assignment:
             except KafkaException:
                 return  # no broker answers: another time
 
+    def check_topics(self) -> None:
+        """Raises TopicMismatch where a raw topic was deleted, or made again: a consumer goes on reading the new one
+        at its old position as if nothing had happened. Asks Kafka, and sees the answer in the next call.
+        """
+        found: Mapping[str, str] | None = {}
+        with suppress(KafkaException):  # no broker answered: asked again
+            found = self._topic_ids()
+        if found is None:
+            return
+        self._topic_ids = self._clients.ask_topic_ids(self._topics)
+        for topic, topic_id in found.items():
+            if topic_id != self._cluster.topic_ids[topic]:
+                raise TopicMismatch(
+                    f"{topic} was deleted and made again while this worker ran: what it knows of the former one does "
+                    "not count. Start this worker again"
+                )
+
     def close(self) -> None:
         """Leave without giving up the static membership: the consumer first, the databases are closed after it."""
         self._drop_replay()
@@ -204,6 +230,8 @@ class Assignment:
     def _assigned(self, _: Any, places: list[TopicPartition]) -> None:
         numbers = sorted({place.partition for place in places})
         if len(places) != len(numbers) * len(self._topics):
+            with suppress(KafkaException):
+                self._clients.describe(self._topics)  # raises TopicMismatch where one was deleted
             raise RefusedToStart(
                 "the group gave this worker different partitions of the raw topics, which cannot be joined: "
                 "every member of the group must use partition.assignment.strategy=range"
@@ -237,7 +265,7 @@ class Assignment:
     def _revoked(self, _: Any, places: list[TopicPartition]) -> None:
         log.info("partitions revoked", partitions=sorted({place.partition for place in places}))
         self._drop_replay()
-        self._progress = None
+        self._offsets.forget()
         self.partitions.clear()
         self.consumer.unassign()
         self._gauge()
@@ -273,65 +301,48 @@ class Assignment:
         """Plan the restoring of a partition; False where its committed offsets cannot be read yet."""
         places = [TopicPartition(topic, partition.number) for topic in self._topics]
         try:
-            committed = self._committed(places)
-            log_start = {p.topic: self._lookup.get_watermark_offsets(p, timeout=_LOOK_UP)[0] for p in places}
-            partition.unclaimed = None in committed.values()
-            if all(offset is None for offset in committed.values()):
-                committed = self._without_offsets(partition.number)
+            committed = self._offsets.committed(partition.number)
+            edges = {p.topic: self._lookup.get_watermark_offsets(p, timeout=_LOOK_UP) for p in places}
+            known = committed
+            if None in committed.values():
+                known = self._offsets.with_lost(partition.number, committed)
         except KafkaException as error:
             if not _passing(error.args[0]):
                 raise
             return False  # an open transaction of a predecessor, or no broker: asked again in the next step
-        partition.start = restore.starting_offsets(partition.number, committed, log_start)
+        log_start = {topic: first for topic, (first, _) in edges.items()}
+        log_end = {topic: end for topic, (_, end) in edges.items()}
+        partition.start = restore.starting_offsets(partition.number, known, log_start, log_end, self._accept_loss)
+        partition.unclaimed = partition.start != committed
         begin = restore.replay_from(partition.number, partition.meta.applied, partition.start, log_start)
         if begin is None:
-            log.warning("state is older than the log: rebuilt from its start", partition=partition.number)
+            log.warning(
+                "state is older than the log: rebuilt from the log start",
+                partition=partition.number,
+                applied=partition.meta.applied,
+                log_start=log_start,
+            )
             store = self._folder.discard(partition.number)
             fresh = self._partition(partition.number, store, Meta(partition.meta.origin, partition.meta.partitions))
             fresh.start, fresh.unclaimed = partition.start, partition.unclaimed
             self.partitions[partition.number] = partition = fresh
             begin = dict(log_start)
+        partition.cut = {topic for topic in self._topics if topic not in partition.meta.applied and log_start[topic]}
         self._replay = Replay(self._clients, partition.number, begin, partition.start)
         partition.progress = Progress(partition.number, self._replay.left)
         return True
 
-    def _committed(self, places: list[TopicPartition]) -> dict[str, int | None]:
-        """Committed offsets by topic, None where there is none. Waits for the group's open transactions."""
-        return {place.topic: place.offset if place.offset >= 0 else None for place in self._offsets_of(places)}
-
-    def _offsets_of(self, places: list[TopicPartition]) -> list[TopicPartition]:
-        found = self.consumer.committed(places, timeout=_LOOK_UP)
-        for place in found:
-            if place.error is not None:
-                raise KafkaException(place.error)
-        return found
-
-    def _without_offsets(self, partition: int) -> dict[str, int | None]:
-        """Where a partition goes on whose offsets are not in the group: nowhere else started, or lost?"""
-        # of all partitions at once: the first one that is claimed again is no sign that the group lost nothing
-        if self._progress is None:
-            self._progress = restore.read_progress(
-                self._clients, self._topology, self._settings, self._catalog, self._cluster
-            )
-        found = {topic: self._progress.get((topic, partition)) for topic in self._topics}
-        if any(offset is not None for offset in found.values()):
-            log.warning("the group's offsets are gone: taken from the progress topic", partition=partition)
-        if self._progress or self._group_has_offsets():
-            return found
-        if not restore.anything_derived(self._clients, self._topology, self._cluster):
-            return found
-        if self._group_has_offsets():  # a worker that starts beside us commits them together with what it derives
-            return found
-        raise RefusedToStart(
-            f"group {self._settings.group} has no committed offsets and {self._topology.topic_of('Progress')} has "
-            "none of it, though the derived topics are not empty: going on from the log start would derive "
-            "everything again. Restore the group's offsets, or start anew under another FLYBACK_GROUP and "
-            "FLYBACK_TOPIC_PREFIX"
-        )
-
-    def _group_has_offsets(self) -> bool:
-        every = [TopicPartition(t, p) for t in self._topics for p in range(self._cluster.partitions[t])]
-        return any(place.offset >= 0 for place in self._offsets_of(every))
+    def _say_what_may_be_missing(self, partition: Partition, replay: Replay) -> None:
+        """Where a state was built from a log that retention cut within the window: it lacks what was deleted."""
+        newest = max(partition.meta.watermarks.values(), default=0)
+        for topic in sorted(partition.cut):
+            if replay.first.get(topic, newest) > newest - self._window_ms:
+                log.warning(
+                    "the state was built from a log that starts within the join window: pairs with events that "
+                    "retention deleted before are not derived; `flyback reconcile` derives those that the lake holds",
+                    topic=topic,
+                    partition=partition.number,
+                )
 
     def _anything_between(self, partition: Partition, topic: str, offset: int) -> bool:
         """Whether the first message came after others that it should not have come after.

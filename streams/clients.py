@@ -91,6 +91,13 @@ class Clients(Protocol):
         """Raises TopicMismatch where a topic is missing, KafkaException where no broker answers."""
         ...
 
+    def ask_topic_ids(self, topics: Iterable[str]) -> Callable[[], Mapping[str, str] | None]:
+        """Asks and does not wait: what it gives is called for the answer, None while there is none yet.
+
+        The answer raises as `describe` does.
+        """
+        ...
+
 
 class KafkaClients:
     """Real Kafka, with the settings' address and security in every client."""
@@ -98,6 +105,7 @@ class KafkaClients:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._login = Login(settings, log.error)
+        self._asking: AdminClient | None = None
 
     def consumer(self, config: Mapping[str, Any]) -> Consumer:
         return confluent_kafka.Consumer(self._config(config))  # type: ignore[return-value]
@@ -108,21 +116,30 @@ class KafkaClients:
     def describe(self, topics: Iterable[str]) -> Cluster:
         admin = AdminClient(self._config({}))
         names = list(topics)
-        found = {}
-        for name, future in admin.describe_topics(TopicCollection(names), request_timeout=10).items():
-            try:
-                found[name] = future.result()
-            except confluent_kafka.KafkaException as error:
-                if error.args[0].code() == confluent_kafka.KafkaError.UNKNOWN_TOPIC_OR_PART:
-                    raise TopicMismatch(f"topic {name} does not exist: run `flyback topics create`") from None
-                admin.poll(0)  # for the error_cb: this may be a refused login
-                raise
+        asked = admin.describe_topics(TopicCollection(names), request_timeout=10)
+        try:
+            found = {name: _description(name, answer) for name, answer in asked.items()}
+        except confluent_kafka.KafkaException:
+            admin.poll(0)  # for the error_cb: this may be a refused login
+            raise
         cluster = admin.describe_cluster(request_timeout=10).result()
         return Cluster(
             str(cluster.cluster_id),
             {name: str(topic.topic_id) for name, topic in found.items()},
             {name: len(topic.partitions) for name, topic in found.items()},
         )
+
+    def ask_topic_ids(self, topics: Iterable[str]) -> Callable[[], Mapping[str, str] | None]:
+        if self._asking is None:
+            self._asking = AdminClient(self._config({}))
+        asked = self._asking.describe_topics(TopicCollection(list(topics)), request_timeout=10)
+
+        def answer() -> Mapping[str, str] | None:
+            if not all(each.done() for each in asked.values()):
+                return None
+            return {name: str(_description(name, each).topic_id) for name, each in asked.items()}
+
+        return answer
 
     def _config(self, more: Mapping[str, Any]) -> dict[str, Any]:
         return {**self._settings.kafka(), "error_cb": self._told, "logger": _LIBRDKAFKA, **more}
@@ -131,3 +148,13 @@ class KafkaClients:
         """What librdkafka tells besides: a broker that is down, all brokers down. It goes on trying."""
         log.debug("kafka client", error=str(error))
         self._login(error)
+
+
+def _description(topic: str, asked: Any) -> Any:
+    """The description of a topic, once it is there."""
+    try:
+        return asked.result()
+    except confluent_kafka.KafkaException as error:
+        if error.args[0].code() == confluent_kafka.KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise TopicMismatch(f"topic {topic} does not exist: run `flyback topics create`") from None
+        raise

@@ -301,7 +301,7 @@ class Engine:
         outputs = list(work.outputs)
         offsets = []
         for (topic, number), offset in work.offsets.items():
-            offsets.append(TopicPartition(topic, number, offset))
+            offsets.append(TopicPartition(topic, number, offset, metadata=self._cluster.topic_ids[topic]))
             outputs.append(self._outputs.progress(self._cluster, topic, number, offset))
         self._transactions.commit(outputs, offsets, batch.group_metadata)
 

@@ -7,44 +7,57 @@ lies between is replayed, its output thrown away. Losing the disk is the same ru
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, TopicPartition
 
-from flyback.errors import RefusedToStart
+from flyback.errors import BrokerError, RefusedToStart
 from flyback.logs import get_logger
-from flyback.schemas import codec, wire
-from flyback.schemas.catalog import Catalog
-from flyback.settings import Settings
-from flyback.streams.clients import Clients, Cluster, Consumer, Message
-from flyback.streams.topology import Kind, Topology
+from flyback.streams.clients import Clients, Consumer, Message
 
 log = get_logger(__name__)
 
 Offsets = Mapping[str, int]
 """Offsets of one partition, by topic."""
 
-_LOOK_UP = 10.0
-_POLL = 0.1
 _SAY_SECONDS = 5.0
-_PATIENCE = 50  # polls without an answer
 
 
-def starting_offsets(partition: int, committed: Mapping[str, int | None], log_start: Offsets) -> dict[str, int]:
+def starting_offsets(
+    partition: int,
+    committed: Mapping[str, int | None],
+    log_start: Offsets,
+    log_end: Offsets,
+    accept_loss: bool = False,
+) -> dict[str, int]:
     """Where the group goes on in one partition: at its committed offsets, at the log start where it has none.
 
-    Raises RefusedToStart where retention has deleted events that the group never processed.
+    Raises RefusedToStart where retention has deleted events that the group never processed (with `accept_loss` they
+    are told of and left out), and where the log ends before the group's offset.
     """
     for topic, offset in committed.items():
-        if offset is not None and offset < log_start[topic]:
+        if offset is not None and offset > log_end[topic]:
             raise RefusedToStart(
-                f"{topic}/{partition}: the group's offset {offset} is below the log start {log_start[topic]}: "
-                f"retention deleted {log_start[topic] - offset} events that were never processed. Raise the topic's "
-                "retention.ms; to go on without them, set the group's offsets to the log start with "
-                "kafka-consumer-groups --reset-offsets"
+                f"{topic}/{partition}: the group's offset {offset} is past the log's end {log_end[topic]}: the topic "
+                "lost events, or is another one of this name. Stop all workers, set the group's offsets to the end "
+                "(kafka-consumer-groups --reset-offsets --to-latest) and delete the workers' state folders"
             )
-    return {topic: log_start[topic] if offset is None else offset for topic, offset in committed.items()}
+    lost = [
+        f"{topic}/{partition}: the group's offset {offset} is below the log start {log_start[topic]}: retention "
+        f"deleted offsets {offset} to {log_start[topic] - 1}, {log_start[topic] - offset} events that were never "
+        "processed"
+        for topic, offset in committed.items()
+        if offset is not None and offset < log_start[topic]
+    ]
+    if lost and not accept_loss:
+        raise RefusedToStart(
+            f"{'; '.join(lost)}. Raise retention.ms. To go on without them, start each worker once by "
+            "`flyback worker --accept-loss`"
+        )
+    for each in lost:
+        log.warning("loss accepted", lost=each)
+    return {topic: max(offset or 0, log_start[topic]) for topic, offset in committed.items()}
 
 
 def replay_from(partition: int, applied: Offsets, start: Offsets, log_start: Offsets) -> dict[str, int] | None:
@@ -72,6 +85,8 @@ class Replay:
         self.end = dict(end)
         self._at = {topic: min(begin[topic], offset) for topic, offset in end.items()}
         self._open = {topic for topic, offset in end.items() if self._at[topic] < offset}
+        self.first: dict[str, int] = {}
+        """Arrival (ms) of the first event read, by topic."""
         self._consumer: Consumer | None = None
         if self._open:
             self._consumer = reader(clients)
@@ -98,8 +113,12 @@ class Replay:
                 if error.code() == KafkaError._PARTITION_EOF:
                     self._reach(topic, self.end[topic])
                 elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-                    raise RefusedToStart(f"{topic}/{self.partition}: events to be replayed are gone: {error.str()}")
+                    raise BrokerError(
+                        f"{topic}/{self.partition}: retention deleted events while they were replayed: {error.str()}. "
+                        "Start this worker again: its state is then rebuilt from the log start"
+                    )
                 continue
+            self.first.setdefault(topic, message.timestamp()[1])
             if message.offset() < self.end[topic]:
                 found.append(message)
             self._reach(topic, message.offset() + 1)
@@ -157,62 +176,3 @@ def reader(clients: Clients, isolation: str = "read_committed") -> Consumer:
         "enable.partition.eof": True,
     }
     return clients.consumer(config)
-
-
-def read_progress(
-    clients: Clients, topology: Topology, settings: Settings, catalog: Catalog, cluster: Cluster
-) -> dict[tuple[str, int], int]:
-    """The group's offsets by (topic, partition) as `progress.v1` has them, if they are of this cluster and topic."""
-    topic = topology.topic_of("Progress")
-    latest = {message.key(): message.value() for message in _all(clients, [topic], {topic: 1})}
-    found = {}
-    for value in latest.values():
-        if value is None:
-            continue
-        entry = codec.decode("Progress", value, catalog.schema(wire.schema_id(value)))
-        known = cluster.topic_ids.get(entry["topic"]) == entry["topic_id"]
-        if known and entry["group"] == settings.group and entry["cluster_id"] == cluster.cluster_id:
-            found[entry["topic"], entry["partition"]] = entry["next_offset"]
-    return found
-
-
-def anything_derived(clients: Clients, topology: Topology, cluster: Cluster) -> bool:
-    """Whether any derived topic holds a committed record: then somebody has processed the raw topics before."""
-    return any(True for _ in _all(clients, topology.of(Kind.DERIVED), cluster.partitions))
-
-
-def _all(clients: Clients, topics: Sequence[str], partitions: Mapping[str, int]) -> Iterable[Message]:
-    """Every committed record of these topics, from the log start to the end as it is now.
-
-    Waits for transactions that are open there: what stands behind them may be committed already. Raises KafkaException
-    where nothing comes any more, so that the worker goes on polling and may be stopped.
-    """
-    places = [TopicPartition(topic, p) for topic in topics for p in range(partitions[topic])]
-    edges = _watermarks(clients, places)
-    consumer = reader(clients)
-    try:
-        consumer.assign([TopicPartition(topic, p, start) for (topic, p), (start, _) in edges.items()])
-        left = set(edges)
-        silent = 0
-        while left:
-            messages = consumer.consume(1_000, timeout=_POLL)
-            silent = 0 if messages else silent + 1
-            if silent > _PATIENCE:
-                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
-            for message in messages:
-                place = message.topic(), message.partition()
-                if (error := message.error()) is None:
-                    yield message
-                elif error.code() == KafkaError._PARTITION_EOF and message.offset() >= edges[place][1]:
-                    left.discard(place)
-    finally:
-        consumer.close()
-
-
-def _watermarks(clients: Clients, places: Sequence[TopicPartition]) -> dict[tuple[str, int], tuple[int, int]]:
-    """Start and end of each log, open transactions included."""
-    consumer = reader(clients, isolation="read_uncommitted")
-    try:
-        return {(p.topic, p.partition): consumer.get_watermark_offsets(p, timeout=_LOOK_UP) for p in places}
-    finally:
-        consumer.close()

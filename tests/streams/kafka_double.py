@@ -116,7 +116,13 @@ class MemoryConsumer(_Client):
         pending = {place for offsets in self._group.pending.values() for place in offsets}
         if self._committed_only and pending & {_place(p) for p in partitions}:
             raise failure(KafkaError._TIMED_OUT)
-        return [TopicPartition(p.topic, p.partition, self._group.offsets.get(_place(p), -1001)) for p in partitions]
+        group = self._group
+        return [
+            TopicPartition(
+                p.topic, p.partition, group.offsets.get(_place(p), -1001), metadata=group.notes.get(_place(p), "")
+            )
+            for p in partitions
+        ]
 
     def consumer_group_metadata(self) -> GroupMetadata:
         return GroupMetadata(self.config["group.id"], self._generation, self._member)
@@ -277,7 +283,7 @@ class MemoryProducer(_Client):
             self._state = "failed"
             raise
         self._transaction.open = True
-        group.pending.setdefault(self._name, {}).update({_place(p): p.offset for p in positions})
+        group.pending.setdefault(self._name, {}).update({_place(p): p for p in positions})
 
     def commit_transaction(self, timeout: float) -> None:
         self.kafka.strike("before", "commit_transaction", self.id)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from uuid import UUID
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from flyback.errors import TopicMismatch
 from flyback.streams.clients import Cluster, Headers
@@ -106,7 +106,9 @@ class Group:
         self._ids = count(1)
         self.members: dict[str, Member] = {}
         self.offsets: dict[Place, int] = {}
-        self.pending: dict[str, dict[Place, int]] = {}
+        self.notes: dict[Place, str] = {}
+        """What was committed as metadata of an offset."""
+        self.pending: dict[str, dict[Place, TopicPartition]] = {}
         """Offsets in open transactions, by transactional id."""
         self.generation = 0
         self.rebalancing = False
@@ -253,7 +255,8 @@ class MemoryBroker:
         for group in self.groups.values():
             offsets = group.pending.pop(transactional_id, {})
             if commit:
-                group.offsets |= offsets
+                group.offsets |= {place: position.offset for place, position in offsets.items()}
+                group.notes |= {place: position.metadata or "" for place, position in offsets.items()}
 
     def append_open(
         self, transactional_id: str, place: Place, key: bytes | None, value: bytes | None, headers: Headers | None
@@ -291,9 +294,15 @@ class MemoryBroker:
             self.planned.remove(due)
             due.act()
 
-    def describe(self, topics: Iterable[str]) -> Cluster:
+    def ask_topic_ids(self, topics: Iterable[str]) -> Callable[[], Mapping[str, str]]:
         names = list(topics)
+        return lambda: self._described(names).topic_ids
+
+    def describe(self, topics: Iterable[str]) -> Cluster:
         self.strike("before", "describe", "")
+        return self._described(list(topics))
+
+    def _described(self, names: list[str]) -> Cluster:
         for name in names:
             if name not in self.logs:
                 raise TopicMismatch(f"topic {name} does not exist: run `flyback topics create`")

@@ -31,6 +31,7 @@ class Worker:
         self.folder = stage.folder / name
         self._stage = stage
         self._changed = changed
+        self.accepts_loss = False
         self.engine: Engine | None = None
 
     def start(self) -> Worker:
@@ -38,7 +39,7 @@ class Worker:
         found = stage.settings.model_copy(update={"state_dir": self.folder, **self._changed})
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "worker_id").write_text(self.name, encoding="utf-8")
-        self.engine = Engine(found, stage.topology, stage.catalog, stage.kafka, stage.clock)
+        self.engine = Engine(found, stage.topology, stage.catalog, stage.kafka, stage.clock, self.accepts_loss)
         self.engine.start()
         return self
 

@@ -193,6 +193,13 @@ def test_offsets_are_committed_with_their_transaction_and_not_readable_before(
     producer.abort_transaction(SECONDS)
     assert offset() == 2
 
+    producer.begin_transaction()
+    noted = TopicPartition(name, 0, 4, metadata="a note")
+    producer.send_offsets_to_transaction([noted], member.metadata, SECONDS)
+    producer.commit_transaction(SECONDS)
+    [found] = member.consumer.committed([TopicPartition(name, 0)], SECONDS)
+    assert (found.offset, found.metadata) == (4, "a note")
+
 
 def test_metadata_of_an_older_generation_cannot_commit_offsets_and_the_transaction_can_be_aborted(
     cluster: Cluster, opened: Opened, name: str

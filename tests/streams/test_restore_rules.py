@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
-from flyback.errors import (
-    RefusedToStart,
-)
+from flyback.errors import BrokerError, RefusedToStart, TopicMismatch
+from flyback.streams.restore import Replay
 from flyback.streams.topology import Kind
 from tests.strategies import WINDOW_MS
 from tests.streams.kafka_double import MemoryKafka
@@ -20,6 +19,11 @@ from tests.streams.stage import Stage, Worker
 
 def group(stage: Stage) -> Any:
     return stage.kafka.groups[stage.settings.group]
+
+
+def make_again(stage: Stage, topic: str) -> None:
+    stage.kafka.delete(topic)
+    stage.kafka.create(topic, 2)
 
 
 def leave(stage: Stage, worker: Worker) -> None:
@@ -89,6 +93,7 @@ def test_a_topic_without_an_offset_starts_at_its_log_start_where_the_group_has_o
     stage.send(a_grade(grade_id="deleted"), a_grade())
     stage.kafka.delete_records(*place, before=1)
     del group(stage).offsets[place]
+    stage.kafka.create(stage.topology.topic_of("Progress"), 1)
 
     stage.settle(worker)
 
@@ -126,14 +131,83 @@ def test_the_state_of_a_topic_that_was_made_again_is_discarded(stage: Stage) -> 
     stage.send(a_prediction())
     stage.settle(worker)
     worker.stop()
-    topic = stage.topology.topic_of("Prediction")
-    stage.kafka.delete(topic)
-    stage.kafka.create(topic, 2)
+    make_again(stage, stage.topology.topic_of("Prediction"))
 
     stage.send(a_correction())
     stage.settle(worker)
 
     assert not stage.derived(), "the new topic never held the prediction"
+
+
+def test_the_state_of_another_partition_is_discarded(stage: Stage) -> None:
+    worker = stage.worker()
+    stage.send(*(a_prediction(task=f"t{i}") for i in range(8)))
+    stage.settle(worker)
+    worker.stop()
+    one, other, aside = (worker.folder / name for name in ("partition-0", "partition-1", "aside"))
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+
+    stage.send(*(a_correction(task=f"t{i}") for i in range(8)))
+    stage.settle(worker)
+
+    assert stage.derived().total() == 8
+    stage.check()
+
+
+def test_offsets_of_a_former_topic_are_refused(stage: Stage) -> None:
+    worker = stage.worker()
+    stage.send(a_prediction(), a_prediction(prediction_id="q"))
+    stage.settle(worker)
+    leave(stage, worker)
+    topic, partition = place = stage.place(a_prediction())
+    make_again(stage, topic)
+    stage.send(a_prediction(), a_prediction(prediction_id="q"), a_prediction(prediction_id="r"))
+    group(stage).offsets[place] = 2
+    with pytest.raises(RefusedToStart, match=f"{topic}/{partition}: the group's offset 2 is of a former topic") as no:
+        worker.step(10)
+    assert f"--topic {topic} --delete-offsets" in str(no.value)
+
+    worker.kill()
+    del group(stage).offsets[place]
+    stage.settle(worker)
+    assert stage.committed()[place] == 3
+
+
+def test_a_topic_that_is_made_again_under_a_running_worker_ends_it_and_then_starts_at_its_beginning(
+    stage: Stage,
+) -> None:
+    worker = stage.worker()
+    stage.send(a_prediction())
+    stage.settle(worker)
+    worker.step(200)
+    make_again(stage, stage.topology.topic_of("Prediction"))
+    stage.send(a_prediction(prediction_id="q"))  # so that the old position is within the new log
+    with pytest.raises(TopicMismatch, match=r"was deleted and made again while this worker ran.*Start this worker"):
+        worker.step(300)
+    leave(stage, worker)
+
+    stage.send(a_correction(prediction_id="q"))
+    stage.settle(worker)
+
+    assert stage.derived().total() == 1
+
+
+def test_raw_topics_that_were_all_made_again_start_at_their_beginning_though_something_was_derived(
+    stage: Stage,
+) -> None:
+    worker = stage.worker()
+    stage.send(a_prediction(), a_correction())
+    stage.settle(worker)
+    leave(stage, worker)
+    for topic in stage.topology.raw:
+        make_again(stage, topic)
+
+    stage.send(a_prediction(prediction_id="q"), a_correction(prediction_id="q"))
+    stage.settle(worker)
+
+    assert stage.derived().total() == 2
 
 
 def test_the_state_of_another_window_is_rebuilt(stage: Stage) -> None:
@@ -177,6 +251,20 @@ def test_offsets_that_the_group_lost_are_taken_from_the_progress_topic(stage: St
 
     stage.check()
     assert stage.committed() == offsets | {stage.place(a_grade()): 1}
+
+
+def test_one_topics_offset_that_the_group_lost_is_taken_from_the_progress_topic(stage: Stage) -> None:
+    worker = stage.worker()
+    stage.send(a_prediction(), a_correction())
+    stage.settle(worker)
+    leave(stage, worker)
+    worker.wipe()
+    del group(stage).offsets[stage.place(a_correction())]
+
+    stage.settle(worker)
+
+    stage.check()
+    assert stage.derived().total() == 1
 
 
 def test_progress_of_a_topic_that_was_made_again_does_not_count(stage: Stage) -> None:
@@ -269,14 +357,81 @@ def test_a_state_ahead_of_the_group_is_refused(stage: Stage) -> None:
         worker.step(10)
 
 
-def test_events_that_retention_deleted_unprocessed_are_not_skipped_silently(stage: Stage) -> None:
+def test_an_offset_past_the_end_of_the_log_is_refused(stage: Stage) -> None:
+    worker = stage.worker()
+    stage.send(a_prediction())
+    stage.settle(worker)
+    leave(stage, worker)
+    topic, partition = place = stage.place(a_prediction())
+    group(stage).offsets[place] = 7
+    with pytest.raises(RefusedToStart, match=f"{topic}/{partition}: the group's offset 7 is past the log's end 1"):
+        worker.step(10)
+
+
+# Retention
+
+
+def cut_unprocessed(stage: Stage) -> Worker:
+    """A stopped worker, and a topic of which retention deleted the offsets 1 and 2 before it processed them."""
     worker = stage.worker()
     stage.send(a_prediction())
     stage.settle(worker)
     worker.stop()
-    stage.send(a_prediction(prediction_id="q"), a_prediction(prediction_id="r"))
+    stage.send(*(a_prediction(prediction_id=name) for name in "qrs"))
     topic, partition = stage.place(a_prediction())
     stage.kafka.delete_records(topic, partition, 3)
+    return worker
+
+
+def test_events_that_retention_deleted_unprocessed_are_not_skipped_silently(stage: Stage) -> None:
+    worker = cut_unprocessed(stage)
+    topic, partition = stage.place(a_prediction())
     with pytest.raises(RefusedToStart, match=f"{topic}/{partition}: .* offset 1 is below the log start 3") as caught:
         worker.step(10)
-    assert "2 events that were never processed" in str(caught.value)
+    assert "deleted offsets 1 to 2, 2 events that were never processed" in str(caught.value)
+    assert "`flyback worker --accept-loss`" in str(caught.value)
+
+
+def test_a_loss_that_is_accepted_is_told_of_and_accepted_for_good(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worker = cut_unprocessed(stage)
+    place = stage.place(a_prediction())
+    worker.accepts_loss = True
+    worker.step(10)
+    assert "deleted offsets 1 to 2" in capsys.readouterr().out
+    worker.stop()
+    assert stage.committed()[place] >= 3, "claimed, though nothing may have been processed"
+
+    worker.accepts_loss = False
+    stage.send(*(a_correction(prediction_id=name) for name in "qrs"))
+    stage.settle(worker)
+    assert stage.derived().total() == 1, "s is what was left of the predictions"
+
+
+def test_a_replay_that_retention_overtakes_ends_the_worker(stage: Stage) -> None:
+    stage.send(*(a_prediction(prediction_id=name) for name in "pqr"))
+    topic, partition = stage.place(a_prediction())
+    replay = Replay(stage.kafka, partition, {topic: 0}, {topic: 3})
+    stage.kafka.delete_records(topic, partition, 2)
+    with pytest.raises(BrokerError, match=f"{topic}/{partition}: retention deleted events while .* Start this worker"):
+        replay.read(10, timeout=0)
+    replay.close()
+
+
+@pytest.mark.parametrize(("cut", "passed", "said"), [(2, 0, True), (2, WINDOW_MS + 1, False), (0, 0, False)])
+def test_a_state_built_from_a_log_that_was_cut_within_the_window_is_told_of(
+    stage: Stage, capsys: pytest.CaptureFixture[str], cut: int, passed: int, said: bool
+) -> None:
+    worker = stage.worker()
+    stage.send(*(a_prediction(prediction_id=name) for name in "pqr"))
+    stage.kafka.now += passed
+    stage.send(a_prediction(prediction_id="s"))
+    stage.settle(worker)
+    leave(stage, worker)
+    worker.wipe()
+    stage.kafka.delete_records(*stage.place(a_prediction()), before=cut)
+
+    stage.settle(worker)
+
+    assert ("starts within the join window" in capsys.readouterr().out) == said
