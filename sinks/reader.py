@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -30,27 +31,47 @@ _BATCH = 1_000
 _TIMEOUT = 10.0  # seconds, of one question to the broker
 
 
+class Sources:
+    """Asks Kafka what the topics are: at the start, and again before each commit."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._login = Login(settings)
+        self._admin: AdminClient | None = None
+
+    def describe(self, topics: Iterable[str]) -> dict[str, Source]:
+        """Cluster, topic id and partition count of each topic.
+
+        Raises TopicMismatch where one is missing, BrokerError.
+        """
+        if self._admin is None:
+            self._admin = AdminClient(self._settings.kafka() | {"error_cb": self._login, "logger": LIBRDKAFKA})
+        described = {}
+        try:
+            cluster_id = self._login.metadata(self._admin, _TIMEOUT).cluster_id or ""
+            asked = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=_TIMEOUT)
+            for topic, answer in asked.items():
+                found = _described(topic, answer)
+                described[topic] = Source(cluster_id, str(found.topic_id), len(found.partitions))
+        except KafkaException as error:
+            raise BrokerError(f"Kafka at {self._settings.bootstrap_servers}: {error.args[0].str()}") from error
+        return described
+
+
 def describe(settings: Settings, topics: Iterable[str]) -> dict[str, Source]:
-    """Cluster, topic id and partition count of each topic. Raises TopicMismatch where one is missing, BrokerError."""
-    login = Login(settings)
-    admin = AdminClient(settings.kafka() | {"error_cb": login, "logger": LIBRDKAFKA})
-    described = {}
+    """`Sources.describe`, once."""
+    return Sources(settings).describe(topics)
+
+
+def _described(topic: str, answer: Any) -> Any:
     try:
-        cluster_id = login.metadata(admin, _TIMEOUT).cluster_id or ""
-        asked = admin.describe_topics(TopicCollection(list(topics)), request_timeout=_TIMEOUT)
-        for topic, answer in asked.items():
-            try:
-                found = answer.result()
-            except KafkaException as error:
-                if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                    raise TopicMismatch(
-                        f"the topic {topic} does not exist: run `flyback topics create`, or check FLYBACK_TOPIC_PREFIX"
-                    ) from None
-                raise
-            described[topic] = Source(cluster_id, str(found.topic_id), len(found.partitions))
+        return answer.result()
     except KafkaException as error:
-        raise BrokerError(f"Kafka at {settings.bootstrap_servers}: {error.args[0].str()}") from error
-    return described
+        if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise TopicMismatch(
+                f"the topic {topic} does not exist: run `flyback topics create`, or check FLYBACK_TOPIC_PREFIX"
+            ) from None
+        raise
 
 
 @dataclass(slots=True)
@@ -65,8 +86,14 @@ class Read:
 class Reader:
     """Reads given partitions from given offsets, committed messages only."""
 
-    def __init__(self, settings: Settings, topology: Topology, offsets: Mapping[Place, int | None]) -> None:
-        """`offsets`: where to start, None for the log start. Raises RefusedToStart, BrokerError."""
+    def __init__(
+        self, settings: Settings, topology: Topology, offsets: Mapping[Place, int | None], accept_loss: bool = False
+    ) -> None:
+        """`offsets`: where to start, None for the log start.
+
+        `accept_loss`: at the log start too where Kafka deleted what follows the offset. Raises RefusedToStart,
+        BrokerError.
+        """
         self._settings = settings
         self._login = Login(settings, _log.error)
         largest = topology.derived_max_bytes + 1_000_000
@@ -87,21 +114,23 @@ class Reader:
             | {"error_cb": self._told, "logger": LIBRDKAFKA}
         )
         try:
-            self._assign(offsets)
+            self._assign(offsets, accept_loss)
         except BaseException:
             self._consumer.close()
             raise
 
-    def _assign(self, offsets: Mapping[Place, int | None]) -> None:
-        for place, offset in offsets.items():
-            if offset is not None:
-                first, _ = self._watermarks(place)
-                if offset < first:
-                    raise self._lost(place, offset, first)
+    def _assign(self, offsets: Mapping[Place, int | None], accept_loss: bool) -> None:
+        known = {place: offset for place, offset in offsets.items() if offset is not None}
+        starts = {place: self._watermarks(place)[0] for place in known}
+        lost = [_lost(place, offset, starts[place]) for place, offset in known.items() if offset < starts[place]]
+        if lost and not accept_loss:
+            raise _refusal(lost)
+        for each in lost:
+            _log.warning("loss accepted", lost=each)
         self._consumer.assign(
             [
-                TopicPartition(topic, partition, OFFSET_BEGINNING if offset is None else offset)
-                for (topic, partition), offset in offsets.items()
+                TopicPartition(*place, max(known[place], starts[place]) if place in known else OFFSET_BEGINNING)
+                for place in offsets
             ]
         )
 
@@ -131,7 +160,7 @@ class Reader:
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             first, end = self._watermarks(place)
             if offset is not None and 0 <= offset < first:
-                raise self._lost(place, offset, first)
+                raise _refusal([_lost(place, offset, first)])
             raise RefusedToStart(
                 f"{where}: the next offset of the lake is not in the topic, which holds {first} to {end} "
                 f"({error.str()}): the topic was emptied or made again. Set FLYBACK_LAKE to a new folder; this one "
@@ -150,12 +179,19 @@ class Reader:
             raise BrokerError(f"Kafka at {self._settings.bootstrap_servers}: {error.args[0].str()}") from error
         return found or (0, 0)
 
-    def _lost(self, place: Place, offset: int, first: int) -> RefusedToStart:
-        return RefusedToStart(
-            f"{place[0]}/{place[1]}: the lake goes on at offset {offset}, but the topic starts at {first}: Kafka "
-            f"deleted {first - offset} messages before they reached the lake. Set FLYBACK_LAKE to a new folder to "
-            "start from what is there (this one stays readable), and give the topic a longer retention"
-        )
+
+def _lost(place: Place, offset: int, first: int) -> str:
+    return (
+        f"{place[0]}/{place[1]}: the lake goes on at offset {offset}, but the topic starts at {first}: Kafka deleted "
+        f"offsets {offset} to {first - 1}, {first - offset} messages that never reached the lake"
+    )
+
+
+def _refusal(lost: Sequence[str]) -> RefusedToStart:
+    return RefusedToStart(
+        f"{'; '.join(lost)}. Raise retention.ms. To go on without them, start the sink once by "
+        "`flyback sink --accept-loss`"
+    )
 
 
 _TRANSIENT: Sequence[int] = (

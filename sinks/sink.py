@@ -38,7 +38,7 @@ from flyback.sinks.dead_letter_producer import DeadLetterProducer
 from flyback.sinks.decode import Decoder, Rejected
 from flyback.sinks.maintenance import Maintenance
 from flyback.sinks.message import Message, Place
-from flyback.sinks.reader import Reader, describe
+from flyback.sinks.reader import Reader, Sources
 from flyback.sinks.storage import prepare
 from flyback.sinks.tables import TABLES, Source, Table, TableWriter
 from flyback.streams.topology import Topology
@@ -58,7 +58,10 @@ class _Stopped(Exception):
 class Sink:
     """Fills one lake from one Kafka until it is stopped. `run` may be called once."""
 
-    def __init__(self, settings: Settings, topology: Topology, catalog: Catalog) -> None:
+    def __init__(self, settings: Settings, topology: Topology, catalog: Catalog, accept_loss: bool = False) -> None:
+        """`accept_loss`: start at the log start where Kafka deleted messages before they reached the lake."""
+        self._accept_loss = accept_loss
+        self._kafka = Sources(settings)
         self._settings = settings
         self._topology = topology
         self._catalog = catalog
@@ -128,7 +131,7 @@ class Sink:
     def _open(self) -> Reader:
         settings, topology = self._settings, self._topology
         self._patiently("lake", lambda: prepare(settings.lake))
-        self._sources = self._patiently("broker", lambda: describe(settings, self._tables))
+        self._sources = self._patiently("broker", lambda: self._kafka.describe(self._tables))
         for table in TABLES:
             sources = {topic: self._sources[topic] for topic in table.topics(topology)}
             writer = TableWriter(settings.lake, table, sources)
@@ -137,7 +140,7 @@ class Sink:
         known = self.offsets()
         places = [(topic, p) for topic, source in self._sources.items() for p in range(source.partitions)]
         start = {place: known.get(place) for place in places}
-        reader = self._patiently("broker", lambda: Reader(settings, topology, start))
+        reader = self._patiently("broker", lambda: Reader(settings, topology, start, self._accept_loss))
         _log.info(
             "sink started",
             bootstrap_servers=settings.bootstrap_servers,
@@ -179,6 +182,8 @@ class Sink:
         began = time.monotonic()
         rows = self._rows_of(writer.table, buffer.messages)
         self._patiently("broker", self._dead_letters.flush)
+        # after they were read: a consumer goes on in a topic that is made again as if nothing had happened
+        writer.fill_from(self._patiently("broker", lambda: self._kafka.describe(writer.table.topics(self._topology))))
         self._patiently("lake", lambda: writer.commit(rows, buffer.committed, buffer.reached))
         buffer.clear()
         self._rows[name] += rows.num_rows
@@ -264,11 +269,11 @@ def with_provenance(columns: pa.Table, messages: Sequence[Message]) -> pa.Table:
     return columns
 
 
-def run(settings: Settings) -> None:
-    """Fill the lake until SIGTERM or SIGINT. Raises what `Sink.run` raises."""
+def run(settings: Settings, accept_loss: bool = False) -> None:
+    """Fill the lake until SIGTERM or SIGINT. `accept_loss`, and what is raised: see `Sink`."""
     from flyback.dashboards.endpoint import serve
 
-    sink = Sink(settings, Topology(settings), open_catalog(settings))
+    sink = Sink(settings, Topology(settings), open_catalog(settings), accept_loss)
 
     def stop(number: int, frame: FrameType | None) -> None:
         sink.stop()

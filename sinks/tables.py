@@ -150,6 +150,10 @@ class TableWriter:
         self._handle: DeltaTable | None = None
         self._commits = 0
 
+    def fill_from(self, sources: Mapping[str, Source]) -> None:
+        """The topics as they are in Kafka by now: `commit` refuses where one was deleted and made again."""
+        self._sources = dict(sources)
+
     def open(self) -> dict[Place, int]:
         """The next offsets in the table, {} where there is no table yet.
 

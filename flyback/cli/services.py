@@ -43,18 +43,28 @@ sink_app = typer.Typer(
 )
 
 
-def worker(bootstrap: Bootstrap = None) -> None:
+AcceptLoss = Annotated[
+    bool,
+    typer.Option("--accept-loss", help="Go on at the log start where Kafka deleted events before they were read."),
+]
+
+
+def worker(bootstrap: Bootstrap = None, accept_loss: AcceptLoss = False) -> None:
     """Join predictions with their feedback, exactly once, until SIGTERM or Ctrl-C."""
+    from functools import partial
+
     from flyback import settings, topics
-    from flyback.streams.app import run
+    from flyback.streams.app import engine_on_kafka, run
 
     loaded = settings.load(bootstrap_servers=bootstrap)
     topics.require(loaded)
-    raise typer.Exit(run(loaded))
+    raise typer.Exit(run(loaded, partial(engine_on_kafka, accept_loss=accept_loss)))
 
 
 @sink_app.callback()
-def sink(context: typer.Context, bootstrap: Bootstrap = None, lake: Lake = None) -> None:
+def sink(
+    context: typer.Context, bootstrap: Bootstrap = None, lake: Lake = None, accept_loss: AcceptLoss = False
+) -> None:
     """Write the topics to the lake until SIGTERM or Ctrl-C, or tidy the lake up (see the commands)."""
     if context.invoked_subcommand is not None:
         return
@@ -64,7 +74,7 @@ def sink(context: typer.Context, bootstrap: Bootstrap = None, lake: Lake = None)
     loaded = settings.load(bootstrap_servers=bootstrap, lake=lake)
     logs.configure(loaded)
     topics.require(loaded)
-    run(loaded)
+    run(loaded, accept_loss)
 
 
 def up(

@@ -92,9 +92,11 @@ def end_offset(settings: Settings, topic: str, partition: int) -> int:
 
 
 @contextmanager
-def running(settings: Settings, topology: Topology, catalog: Catalog = CATALOG) -> Iterator[Sink]:
+def running(
+    settings: Settings, topology: Topology, catalog: Catalog = CATALOG, accept_loss: bool = False
+) -> Iterator[Sink]:
     """A sink in a thread; its error, if any, is raised at the end."""
-    sink = Sink(settings, topology, catalog)
+    sink = Sink(settings, topology, catalog, accept_loss)
     errors: list[BaseException] = []
 
     def run() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -239,8 +240,38 @@ def test_messages_that_kafka_deleted_before_they_were_read_are_refused(
     admin = AdminClient(settings.kafka())
     for deleted in admin.delete_records([TopicPartition(topic, partition, 4)]).values():
         deleted.result(timeout=30)
-    with pytest.raises(RefusedToStart, match="goes on at offset 1, but the topic starts at 4"):
+    with pytest.raises(RefusedToStart, match="goes on at offset 1, but the topic starts at 4") as caught:
         Sink(settings, topology, CATALOG).run()
+    assert "deleted offsets 1 to 3, 3 messages that never reached the lake" in str(caught.value)
+    assert "`flyback sink --accept-loss`" in str(caught.value)
+
+    with running(settings, topology, accept_loss=True) as accepting:
+        eventually(lambda: accepting.offsets().get((topic, partition)) == 6, "what is left")
+    with running(settings, topology) as sink:
+        eventually(lambda: sink.status()["ok"] is True and bool(sink.offsets()), "it runs without the flag")
+    assert tasks(settings, "predictions") == ["t1"] * 3
+
+
+def test_a_topic_that_is_made_again_under_a_running_sink_adds_no_row(
+    settings: Settings, topology: Topology, written: Written
+) -> None:
+    topic = topology.topic_of("Prediction")
+    written.events("Prediction", [prediction("t1")])
+    admin = AdminClient(settings.kafka())
+
+    def make_again() -> None:
+        eventually(lambda: all_landed(settings, written), "the row")
+        admin.delete_topics([topic], operation_timeout=30)[topic].result()
+        eventually(lambda: topic not in admin.list_topics(timeout=10).topics, "the topic is gone")
+        create_topics(settings, topology, [topic])
+        written.events("Prediction", [prediction("t1")] * 3)
+
+    meanwhile = threading.Thread(target=make_again)
+    meanwhile.start()
+    with pytest.raises(RefusedToStart, match=r"deleted and made again.*FLYBACK_LAKE"):
+        Sink(settings, topology, CATALOG).run()
+    meanwhile.join()
+    assert tasks(settings, "predictions") == ["t1"]
 
 
 def test_an_offset_past_the_end_of_the_topic_is_refused(
