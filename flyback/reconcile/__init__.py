@@ -16,6 +16,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from confluent_kafka import KafkaException
+
+from flyback.errors import BrokerError
 from flyback.landing import STALL_SECONDS, Progress, wait_until_landed
 from flyback.reconcile.compare import Comparison
 from flyback.reconcile.spool import Spool
@@ -24,8 +27,7 @@ from flyback.schemas import codec
 from flyback.schemas.catalog import open_catalog
 from flyback.settings import Settings
 from flyback.sinks.lake import lake, pin
-from flyback.sinks.reader import describe
-from flyback.sinks.tables import TABLES, TableWriter, landed
+from flyback.sinks.tables import TABLES, Source, TableWriter, landed
 from flyback.streams.clients import KafkaClients
 from flyback.streams.join import derive, pair_id, within
 from flyback.streams.matcher import Message, Pair
@@ -75,9 +77,10 @@ def reconcile(
     `stall_seconds`), WorkerFenced (another run took over), RegistryUnavailable, BrokerError. Nothing is visible then.
     """
     topology = Topology(settings)
-    _refuse_foreign(settings, topology)
+    clients = KafkaClients(settings)
+    _refuse_foreign(settings, topology, clients)
     outputs = Outputs(settings, topology, open_catalog(settings))
-    transaction = Transaction(KafkaClients(settings), settings, topology) if write else None
+    transaction = Transaction(clients, settings, topology) if write else None
     before = landed(settings.lake)
     ends = wait_until_landed(settings, progress, check, stall_seconds)
     # Retention may have emptied a partition whose rows are in the lake: the stream cannot derive those any more.
@@ -96,10 +99,17 @@ def reconcile(
     return list(findings.values())
 
 
-def _refuse_foreign(settings: Settings, topology: Topology) -> None:
+def _refuse_foreign(settings: Settings, topology: Topology, clients: KafkaClients) -> None:
     """Raises LakeError where there is no lake, RefusedToStart where it was filled from other topics than ours."""
     pin(settings.lake, None)
-    sources = describe(settings, topology.names)
+    try:
+        cluster = clients.describe(topology.names)
+    except KafkaException as error:
+        raise BrokerError(f"Kafka at {settings.bootstrap_servers}: {error.args[0].str()}") from error
+    sources = {
+        topic: Source(cluster.cluster_id, topic_id, cluster.partitions[topic])
+        for topic, topic_id in cluster.topic_ids.items()
+    }
     for table in TABLES:
         TableWriter(settings.lake, table, {topic: sources[topic] for topic in table.topics(topology)}).open()
 

@@ -18,6 +18,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from flyback.errors import WorkerFenced
@@ -131,10 +132,13 @@ def _fault(name: str, inject: Callable[[Site, random.Random], None], times: tupl
     return Fault(name, inject, times, environment=short, mixed=False, at_rest=at_rest, reconciled=True)
 
 
+_IN_TURN = cycle((_let_be, _kill, _run_twice))
+
 FAULTS: tuple[Fault, ...] = (
-    _fault("reconcile under load", _let_be, (1, 20)),
-    _fault("reconcile killed (SIGKILL) at a step", _kill, (2, 20)),
-    _fault("two reconciles at a time", _run_twice, (1, 20)),
+    _fault("reconcile: let be, killed, twice at a time", lambda site, rng: next(_IN_TURN)(site, rng), (3, 0)),
+    _fault("reconcile under load", _let_be, (0, 20)),
+    _fault("reconcile killed (SIGKILL) at a step", _kill, (0, 20)),
+    _fault("two reconciles at a time", _run_twice, (0, 20)),
 )
 
 if __name__ == "__main__":
