@@ -22,12 +22,16 @@ _POLL_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One way in which a topic is not as the topology says. `fatal`: pairs would be lost or misplaced."""
+    """One way in which a topic is not as the topology says. `fatal`: pairs would be lost or misplaced.
+
+    `about` is the topic's option, such as retention.ms, or existence, or partitions.
+    """
 
     topic: str
     problem: str
     advice: str
     fatal: bool
+    about: str
 
     def __str__(self) -> str:
         return f"{self.topic}: {self.problem}; {self.advice}"
@@ -74,7 +78,7 @@ def check(settings: Settings) -> list[Finding]:
     there = admin.metadata().topics
     partitions = {name: len(there[name].partitions) if name in there else 0 for name in topology.names}
     findings = [
-        Finding(name, "does not exist", "type `flyback topics create`", True)
+        Finding(name, "does not exist", "type `flyback topics create`", True, "existence")
         for name, count in partitions.items()
         if not count
     ]
@@ -118,6 +122,7 @@ def _uneven(topology: Topology, partitions: Mapping[str, int]) -> Iterator[Findi
                 "a key must have the same partition in all of them: make new topics under another "
                 "FLYBACK_TOPIC_PREFIX and move the producers there",
                 True,
+                "partitions",
             )
     one_for_one = topology.of(Kind.DERIVED) + topology.of(Kind.COUNTS) + topology.of(Kind.DEAD_LETTERS)
     for name in one_for_one:
@@ -127,6 +132,7 @@ def _uneven(topology: Topology, partitions: Mapping[str, int]) -> Iterator[Findi
                 f"has {partitions[name]} partitions, the raw topics have {expected}",
                 f"delete it if it is empty, then type `FLYBACK_PARTITIONS={expected} flyback topics create`",
                 True,
+                "partitions",
             )
 
 
@@ -139,7 +145,7 @@ def _differences(topology: Topology, name: str, found: Mapping[str, str | None])
             least = str(round(topology.minimum_raw_retention.total_seconds() * 1000))
         if actual is None:
             problem = f"the broker does not say what its {option} is"
-            yield Finding(name, problem, f"make sure that it is {wanted}", False)
+            yield Finding(name, problem, f"make sure that it is {wanted}", False, option)
         elif not _satisfies(option, actual, least):
             set_to = f"[{wanted}]" if "," in wanted else wanted
             fatal = kind is Kind.RAW or option in ("max.message.bytes", "cleanup.policy")
@@ -149,6 +155,7 @@ def _differences(topology: Topology, name: str, found: Mapping[str, str | None])
                 "type `kafka-configs.sh --bootstrap-server HOST:PORT --alter --entity-type topics "
                 f"--entity-name {name} --add-config {option}={set_to}`",
                 fatal,
+                option,
             )
 
 

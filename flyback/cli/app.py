@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flyback.cli import demo, dlq, output, reconcile, schemas, services, sql, status, topics, topology
+from flyback.cli import demo, dlq, doctor, output, reconcile, schemas, services, sql, status, topics, topology
 from flyback.errors import FlybackError
 
 # Where a missing package comes from.
@@ -54,6 +54,7 @@ app.command("up", epilog="Example:  flyback up")(services.up)
 app.command("worker", epilog="Example:  flyback worker --bootstrap kafka:9092")(services.worker)
 app.add_typer(services.sink_app, name="sink")
 app.add_typer(topics.app, name="topics")
+app.command("doctor", epilog="Example:  flyback doctor --bootstrap kafka:9092")(doctor.doctor)
 app.command("status", epilog="Example:  flyback status --worker 10.0.0.7:9464 --worker 10.0.0.8:9464 --watch")(
     status.status
 )
