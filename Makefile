@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types layers check lock env-example clean
+.PHONY: help demo test chaos soak lint types layers check lock env-example clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,6 +20,14 @@ demo: $(VENV)/.demo ## play 47,400 real predictions and corrections through it (
 
 test: $(VENV)/.dev ## run all tests, on a real Kafka (ARGS="tests/streams -k expiry" runs some)
 	@$(BIN)/python -m pytest $(ARGS)
+
+chaos: $(VENV)/.dev ## attack real processes with every fault, some minutes (SEED=7 has the same again, ARGS='--only sink' some)
+	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+EVENTS := 1000000
+KILLS := 100
+soak: $(VENV)/.dev ## the same for hours: EVENTS=1000000 and KILLS=100 in the mixed round, each fault 20 times
+	@$(BIN)/python -m tests.chaos --soak --events $(EVENTS) --kills $(KILLS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 lint: $(VENV)/.dev ## check style and formatting
 	@$(BIN)/ruff check .
