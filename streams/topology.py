@@ -20,7 +20,7 @@ class Kind(Enum):
     """What a topic holds, from which its configuration follows."""
 
     RAW = "raw"  # written by services; the changelog of everything else
-    DERIVED = "derived"  # one record for each pair, in the engine's transactions
+    DERIVED = "derived"  # one record for each pair, in transactions
     COUNTS = "counts"  # absolute values, compacted
     OFFSETS = "offsets"  # a second copy of the group's offsets, compacted
     REPLAYS = "replays"  # which dead letters were put back, compacted
@@ -36,40 +36,40 @@ class Topic:
     kind: Kind
     record: str | None
     key: str
-    writer: str
+    writers: tuple[str, ...]
     readers: tuple[str, ...]
 
 
 RAW = (
-    Topic("predictions.v1", Kind.RAW, "Prediction", "task_id", "services", ("engine", "sink")),
-    Topic("corrections.v1", Kind.RAW, "Correction", "task_id", "reviewers", ("engine", "sink")),
-    Topic("grades.v1", Kind.RAW, "Grade", "task_id", "graders", ("engine", "sink")),
+    Topic("predictions.v1", Kind.RAW, "Prediction", "task_id", ("services",), ("engine", "sink")),
+    Topic("corrections.v1", Kind.RAW, "Correction", "task_id", ("reviewers",), ("engine", "sink")),
+    Topic("grades.v1", Kind.RAW, "Grade", "task_id", ("graders",), ("engine", "sink")),
 )
 DERIVED = (
-    Topic("examples.v1", Kind.DERIVED, "Example", "task_id", "engine", ("sink",)),
-    Topic("graded-examples.v1", Kind.DERIVED, "GradedExample", "task_id", "engine", ("sink",)),
-    Topic("coaching.v1", Kind.DERIVED, "Coaching", "task_id", "engine", ("sink",)),
+    Topic("examples.v1", Kind.DERIVED, "Example", "task_id", ("engine", "flyback reconcile"), ("sink",)),
+    Topic("graded-examples.v1", Kind.DERIVED, "GradedExample", "task_id", ("engine", "flyback reconcile"), ("sink",)),
+    Topic("coaching.v1", Kind.DERIVED, "Coaching", "task_id", ("engine", "flyback reconcile"), ("sink",)),
 )
 FAILURE_RATES = Topic(
     "failure-rates.v1",
     Kind.COUNTS,
     "FailureRate",
     "partition, minute, actor, version, segment",
-    "engine",
+    ("engine",),
     ("app", "sink"),
 )
-PROGRESS = Topic("progress.v1", Kind.OFFSETS, "Progress", "group, topic, partition", "engine", ("engine",))
+PROGRESS = Topic("progress.v1", Kind.OFFSETS, "Progress", "group, topic, partition", ("engine",), ("engine",))
 REPLAYS = Topic(
     "replays.v1",
     Kind.REPLAYS,
     "Replay",
     "topic, partition, offset, arrival of the dead letter",
-    "flyback dlq",
+    ("flyback dlq",),
     ("flyback dlq",),
 )
-ALERTS = Topic("alerts.v1", Kind.ALERTS, "Alert", "alert_id", "app", ("sink",))
+ALERTS = Topic("alerts.v1", Kind.ALERTS, "Alert", "alert_id", ("app",), ("sink",))
 DEAD_LETTERS = tuple(
-    Topic(f"{topic.name}.dlq", Kind.DEAD_LETTERS, None, "as it came", writer, ("sink", "flyback dlq"))
+    Topic(f"{topic.name}.dlq", Kind.DEAD_LETTERS, None, "as it came", (writer,), ("sink", "flyback dlq"))
     for topics, writer in ((RAW, "engine"), (DERIVED, "sink"))
     for topic in topics
 )

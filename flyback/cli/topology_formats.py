@@ -10,7 +10,7 @@ from flyback.schemas.codec import bundled
 from flyback.settings import Settings
 from flyback.streams.topology import Kind, Topology
 
-COLUMNS = ("topic", "kind", "record", "key", "writer", "readers")
+COLUMNS = ("topic", "kind", "record", "key", "writers", "readers")
 
 
 def rows(settings: Settings) -> list[tuple[str, ...]]:
@@ -19,7 +19,8 @@ def rows(settings: Settings) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
     for name in topology.names:
         topic = topology[name]
-        found.append((name, topic.kind.value, topic.record or "", topic.key, topic.writer, ", ".join(topic.readers)))
+        writers, readers = ", ".join(topic.writers), ", ".join(topic.readers)
+        found.append((name, topic.kind.value, topic.record or "", topic.key, writers, readers))
     return found
 
 
@@ -27,13 +28,14 @@ def mermaid(settings: Settings) -> str:
     """A flowchart: writers and readers as boxes, topics as cylinders; dead letters dashed."""
     topology = Topology(settings)
     lines = ["flowchart LR"]
-    people = dict.fromkeys(name for full in topology.names for name in (topology[full].writer, *topology[full].readers))
+    found = [topology[full] for full in topology.names]
+    people = dict.fromkeys(name for topic in found for name in (*topic.writers, *topic.readers))
     lines += [f'    {_node(name)}["{name}"]' for name in people]
     for full in topology.names:
         topic = topology[full]
         arrow = "-.->" if topic.kind is Kind.DEAD_LETTERS else "-->"
         lines.append(f'    {_node(full)}[("{full}")]')
-        lines.append(f"    {_node(topic.writer)} {arrow} {_node(full)}")
+        lines += [f"    {_node(writer)} {arrow} {_node(full)}" for writer in topic.writers]
         lines += [f"    {_node(full)} {arrow} {_node(reader)}" for reader in topic.readers]
     return "\n".join(lines)
 
@@ -49,7 +51,7 @@ def asyncapi(settings: Settings) -> dict[str, Any]:
         channels[topic.name] = {
             "address": full,
             "messages": {message: {"$ref": f"#/components/messages/{message}"}},
-            "description": f"{topic.kind.value}; key: {topic.key}; written by {topic.writer}, "
+            "description": f"{topic.kind.value}; key: {topic.key}; written by {', '.join(topic.writers)}, "
             f"read by {', '.join(topic.readers)}",
             "bindings": {
                 "kafka": {

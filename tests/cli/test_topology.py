@@ -12,7 +12,7 @@ from tests.cli.conftest import Flyback
 
 def test_the_text_has_a_line_for_every_topic(flyback: Flyback) -> None:
     lines = flyback("topology").out.splitlines()
-    assert lines[0].split() == ["topic", "kind", "record", "key", "writer", "readers"]
+    assert lines[0].split() == ["topic", "kind", "record", "key", "writers", "readers"]
     assert [line.split()[0] for line in lines[1:]] == [f"flyback.{topic.name}" for topic in TOPICS]
 
 
@@ -27,6 +27,7 @@ def test_the_mermaid_graph_connects_writers_topics_and_readers(flyback: Flyback)
     assert "services --> flyback_predictions_v1" in graph
     assert "flyback_predictions_v1 --> engine" in graph
     assert "engine -.-> flyback_corrections_v1_dlq" in graph
+    assert "flyback_reconcile --> flyback_examples_v1" in graph
     nodes = re.findall(r"^    (\w+)\[", graph, re.MULTILINE)
     used = {name for edge in re.findall(r"^    (\w+) -\.?->? ?(?:-> )?(\w+)$", graph, re.MULTILINE) for name in edge}
     assert len(nodes) == len(set(nodes))

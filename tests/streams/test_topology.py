@@ -62,7 +62,7 @@ def test_each_raw_and_derived_topic_has_its_dead_letters_and_no_other_has() -> N
     found = topology()
     expected = [found.dead_letters_of(f"flyback.{topic.name}") for topic in (*RAW, *DERIVED)]
     assert found.of(Kind.DEAD_LETTERS) == expected
-    assert [topic.writer for topic in DEAD_LETTERS] == ["engine"] * 3 + ["sink"] * 3
+    assert [topic.writers for topic in DEAD_LETTERS] == [("engine",)] * 3 + [("sink",)] * 3
 
 
 def test_raw_derived_and_count_topics_have_the_same_number_of_partitions() -> None:
