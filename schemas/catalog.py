@@ -97,7 +97,13 @@ class RegistryCatalog:
 
         try:
             # the rule first: a subject that somebody left without one would take any schema
-            self._client.set_config(subject, ServerConfig(compatibility=ConfigCompatibilityLevel.FULL_TRANSITIVE))
+            rule = ServerConfig(compatibility=ConfigCompatibilityLevel.FULL_TRANSITIVE)
+            try:
+                self._client.set_config(subject, rule)
+            except SchemaRegistryError as error:
+                if error.http_status_code != 409:
+                    raise
+                self._client.set_config(subject, rule)  # another process made it at the same moment: now it can be set
             return self._client.register_schema(subject, RegistrySchema(schema.text, "AVRO"))
         except SchemaRegistryError as error:
             if error.http_status_code == 409:

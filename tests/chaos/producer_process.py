@@ -85,6 +85,8 @@ class Service:
         self._poison = OnKafka(self._settings)
         self._topology = Topology(self._settings)
         self._catalog = open_catalog(self._settings)
+        for topic in self._topology.raw:  # now: a registry may be down later
+            self._catalog.id_for(str(self._topology[topic].record), topic)
         self._at = position(folder, name)
 
     def run(self) -> None:

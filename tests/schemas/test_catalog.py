@@ -6,6 +6,7 @@ import base64
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -84,6 +85,22 @@ def test_what_one_catalog_wrote_another_one_reads(registry_url: str, catalog: Ca
     other = RegistryCatalog(load(registry_url=registry_url))
     schema = other.schema(int.from_bytes(value[1:5], "big"))
     assert codec.decode("Correction", value, schema) == correction()
+
+
+def test_workers_that_start_together_on_a_new_registry_get_the_same_ids(registry_url: str, topic_prefix: str) -> None:
+    workers = [RegistryCatalog(load(registry_url=registry_url)) for _ in range(4)]
+    together = threading.Barrier(len(workers))
+
+    def register(worker: RegistryCatalog) -> list[int]:
+        ids = []
+        for number in range(8):
+            together.wait(60)
+            ids.append(worker.id_for("Grade", f"{topic_prefix}{number}"))
+        return ids
+
+    with ThreadPoolExecutor(len(workers)) as pool:
+        first, *others = pool.map(register, workers)
+    assert all(ids == first for ids in others)
 
 
 def test_a_later_version_of_a_schema_is_taken_where_it_is_compatible(
