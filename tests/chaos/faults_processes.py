@@ -7,7 +7,9 @@ import time
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from tests.chaos import killpoints
 from tests.chaos.fault import Fault
+from tests.chaos.killpoints import KillPoint
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -16,7 +18,13 @@ if TYPE_CHECKING:
 
 SECONDS = 90.0
 BEYOND = 2.0
-"""Seconds that a process stays frozen after its timeout."""
+"""Seconds that a process stays frozen after its timeout, beside the second in which the broker looks for old ones."""
+REFUSALS = (
+    "transaction aborted, its batch will be read again",
+    "a process with the same worker id took over, or the transaction timed out",
+    "the transaction's outcome cannot be known here",
+)
+"""What a worker says whose commit was refused."""
 
 
 def _kill_worker(site: Site, rng: random.Random) -> None:
@@ -51,23 +59,50 @@ def _freeze_past_session(site: Site, rng: random.Random) -> None:
     """Others take its partitions over; what it still wants to commit belongs to them by then."""
     frozen = rng.choice([*site.workers.values()])
     others = [worker for worker in site.workers.values() if worker is not frozen]
-    everything = set(range(site.settings.partitions))
-    frozen.pause()
+    _freeze_in_transaction(
+        frozen, rng.choice(("before_produce", "after_produce", "before_offsets", "before_commit")), rng
+    )
     try:
-        eventually(lambda: _assigned(others) == everything, f"others take over from {frozen.name}", SECONDS)
+        eventually(lambda: _assigned(others) == _all(site), f"others take over from {frozen.name}", SECONDS)
         site.until_progress()
     finally:
-        frozen.resume()
-    _until_back(site, frozen)
+        _thaw(frozen)
+    _until_all_back(site)
 
 
 def _freeze_past_transaction(site: Site, rng: random.Random) -> None:
-    """Nobody takes over, the session is longer: the broker ends its transaction meanwhile."""
+    """Nobody takes over, the session is longer: the broker alone ends its transaction meanwhile."""
     frozen = rng.choice([*site.workers.values()])
-    frozen.pause()
+    _freeze_in_transaction(frozen, rng.choice(("before_offsets", "before_commit")), rng)
     time.sleep(site.settings.transaction_timeout.total_seconds() + BEYOND)
-    frozen.resume()
-    _until_back(site, frozen)
+    _thaw(frozen)
+    _until_all_back(site)
+
+
+def _freeze_in_transaction(worker: Service, step: str, rng: random.Random) -> None:
+    """Let it freeze at a step of a commit."""
+    file = worker.folder / f"{worker.name}.freeze"
+    worker.held = True
+    if killpoints.__name__ not in worker.process.command or not worker.running:
+        worker.stop()
+        worker.start(killpoints.__name__, **{killpoints.FILE: str(file), killpoints.SIGNAL: "SIGSTOP"})
+    point = KillPoint(step, rng.randint(1, 15))
+    before = len(worker.said())
+    point.arm(file)
+    eventually(lambda: f"killed at {point}" in worker.said()[before:], f"{worker.name} freezes at {point}", SECONDS)
+    worker.pause()  # its guard as well
+
+
+def _thaw(worker: Service) -> None:
+    """Raises AssertionError where what it wanted to commit is not refused."""
+    before = len(worker.said())
+    worker.resume()
+    eventually(
+        lambda: any(refusal in worker.said()[before:] for refusal in REFUSALS),
+        f"the stale commit of {worker.name} is refused",
+        SECONDS,
+    )
+    worker.held = False
 
 
 def _freeze_sink(site: Site, rng: random.Random) -> None:
@@ -93,7 +128,7 @@ def _change_number(site: Site, rng: random.Random) -> None:
             site.remove(rng.choice([*site.workers.values()]))
         while len(site.workers) < wanted:
             site.add_worker()
-        site.until_progress()
+        _until_all_back(site)
 
 
 def _roll(site: Site, _: random.Random) -> None:
@@ -111,10 +146,15 @@ def _assigned(workers: Collection[Service]) -> set[int]:
     return {number for worker in workers for number in worker.health().get("assigned", ())}
 
 
-def _until_back(site: Site, worker: Service) -> None:
-    site.until_ready(worker)
-    everything = set(range(site.settings.partitions))
-    eventually(lambda: _assigned(site.workers.values()) == everything, "all partitions are assigned", SECONDS)
+def _all(site: Site) -> set[int]:
+    return set(range(site.settings.partitions))
+
+
+def _until_all_back(site: Site) -> None:
+    """Every worker is well, every partition has one, and it gets on."""
+    for worker in site.workers.values():
+        site.until_ready(worker)
+    eventually(lambda: _assigned(site.workers.values()) == _all(site), "all partitions are assigned", SECONDS)
     site.until_progress()
 
 

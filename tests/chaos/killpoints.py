@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 FILE = "CHAOS_KILL_FILE"
+SIGNAL = "CHAOS_KILL_SIGNAL"
+"""SIGKILL by default; by SIGSTOP the process freezes at the step."""
 
 WORKER_STEPS = (
     "before_produce",
@@ -171,7 +173,8 @@ WRAP = {"worker": wrap_worker, "sink": wrap_sink}
 def main() -> None:
     from flyback.cli.entry import main as run
 
-    WRAP[sys.argv[1]](Trigger(Path(os.environ[FILE]), lambda: os.kill(os.getpid(), signal.SIGKILL)))
+    number = signal.Signals[os.environ.get(SIGNAL, "SIGKILL")]
+    WRAP[sys.argv[1]](Trigger(Path(os.environ[FILE]), lambda: os.kill(os.getpid(), number)))
     run()
 
 
