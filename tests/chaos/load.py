@@ -46,10 +46,9 @@ class Load:
             for name in (f"load-{i + 1}" for i in range(services))
         }
 
-    def start(self, events: int | None = None) -> None:
-        """Start to send; `events`: how many of all services together, without end where None."""
-        each = None if events is None else -(-events // len(self.services))
-        self._order(replace(self._orders, events=each))
+    def start(self) -> None:
+        """Start to send, without end."""
+        self._order(self._orders)
         for service in self.services.values():
             service.start()
 
@@ -76,8 +75,9 @@ class Load:
             assert service.wait(30) == 0, f"{service.name} failed:\n{service.log_tail()}"
 
     def until_quiet(self, seconds: float = QUIET_SECONDS) -> None:
-        """Return once nothing is under way: paused, or all events were sent."""
-        eventually(lambda: all(at.quiet for at in self._positions().values()), "the load is quiet", seconds)
+        """Return once the load, told to pause, has nothing under way any more."""
+        last = self._orders.number
+        eventually(lambda: all(at.quiet == last for at in self._positions().values()), "the load is quiet", seconds)
 
     def sent(self) -> int:
         """How many items were acknowledged."""
@@ -108,5 +108,5 @@ class Load:
         return {name: position(self._folder, name) for name in self.services}
 
     def _order(self, orders: Orders) -> None:
-        self._orders = orders
-        write(self._folder / "load.json", orders)
+        self._orders = replace(orders, number=self._orders.number + 1)
+        write(self._folder / "load.json", self._orders)

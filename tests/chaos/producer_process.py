@@ -11,10 +11,10 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from flyback import Client
 from flyback.errors import BufferFull
@@ -23,7 +23,7 @@ from flyback.settings import load
 from flyback.streams.topology import Topology
 from tests.chaos.workload import WITHOUT_COPIES, Item, Mix, chunk
 from tests.streams.on_kafka import OnKafka
-from tests.streams.records import POISON, registered
+from tests.streams.records import POISON, Raw, registered
 
 TICK = 0.05
 _CHECKPOINT = 0.5
@@ -34,22 +34,25 @@ EXPECTED = "chaos-reason"
 
 @dataclass(frozen=True)
 class Orders:
-    """What all services of a load are to do. `rate` is in events a second, of each; `events` is how many, of each."""
+    """What all services of a load are to do; each order has another number. `rate` is in events a second, of each."""
 
+    number: int = 0
     run: bool = True
     end: bool = False
     rate: float = 200.0
-    events: int | None = None
 
 
 @dataclass(frozen=True)
 class Position:
-    """All items before this one are acknowledged. `sent` of them; `quiet`: nothing more is under way."""
+    """All items before this one are acknowledged, `sent` in number.
+
+    `quiet`: the number of the order after which nothing is under way any more, -1 where something is.
+    """
 
     chunk: int = 0
     item: int = 0
     sent: int = 0
-    quiet: bool = False
+    quiet: int = -1
 
 
 def write(path: Path, content: Orders | Position) -> None:
@@ -94,19 +97,18 @@ class Service:
         allowed, checked, now = 0.0, time.monotonic(), time.monotonic()
         while not (ordered := orders(self._folder)).end:
             before, now = now, time.monotonic()
-            wanted = ordered.run and (ordered.events is None or self._at.sent < ordered.events)
-            allowed = min(allowed + ordered.rate * (now - before), ordered.rate) if wanted else 0.0
-            while allowed >= 1 and (ordered.events is None or self._at.sent < ordered.events):
+            allowed = min(allowed + ordered.rate * (now - before), ordered.rate) if ordered.run else 0.0
+            while allowed >= 1:
                 allowed -= 1
                 self._at, item = next(items)
                 self._send(item)
-            if not wanted or now - checked >= _CHECKPOINT:
-                self._checkpoint(quiet=not wanted)
+            if not ordered.run or now - checked >= _CHECKPOINT:
+                self._checkpoint(quiet=-1 if ordered.run else ordered.number)
                 checked = now
             time.sleep(TICK)
-        self._checkpoint(quiet=True)
+        self._checkpoint(quiet=ordered.number)
 
-    def _items(self) -> Any:
+    def _items(self) -> Iterator[tuple[Position, Item]]:
         """Every item from the position on, with the position after it."""
         at = self._at
         number, skipped, sent = at.chunk, at.item, at.sent
@@ -133,7 +135,7 @@ class Service:
             except BufferFull:  # the broker is away
                 time.sleep(TICK)
 
-    def _checkpoint(self, quiet: bool) -> None:
+    def _checkpoint(self, quiet: int) -> None:
         at = self._at
         while self._client.flush(5.0):
             if orders(self._folder).end:
@@ -144,9 +146,7 @@ class Service:
         write(self._folder / f"{self._name}.json", Position(at.chunk, at.item, at.sent, quiet))
 
 
-def _with_header(message: Any, reason: str) -> Any:
-    from dataclasses import replace
-
+def _with_header(message: Raw, reason: str) -> Raw:
     return replace(message, headers=[*(message.headers or ()), (EXPECTED, reason.encode())])
 
 

@@ -141,7 +141,6 @@ def _play(one: Round, seed: int, place: Place, folder: Path, played: _Played, st
     site = played.site = stack.enter_context(Site(place, folder, load_seed, one.rate, fault.environment))
     site.start(max(f.workers for f in one.faults), fault.sinks)
     site.meter.start()
-    site.load.start()
     site.until_progress()
     site.until_progress("sink")
     for next_fault in one.schedule(rng):

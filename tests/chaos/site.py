@@ -82,9 +82,10 @@ class Site:
         self.close()
 
     def start(self, workers: int = 2, sinks: int = 1) -> None:
-        """Make the topics, start so many of each and the supervisor, and return once they work."""
+        """Make the topics, start the load and so many of each, and return once they work."""
         window = max(self.settings.join_window, RETAINED)  # the verdict reads what a short window would let go
         topics.create(self.settings.model_copy(update={"join_window": window}))
+        self.load.start()
         started = [self.add_worker() for _ in range(workers)] + [self.add_sink() for _ in range(sinks)]
         self._supervisor.start()
         for service in started:
@@ -130,7 +131,7 @@ class Site:
         return self.meter.committed()
 
     def landed(self) -> int:
-        """The lake's offsets, summed over all partitions of all topics."""
+        """How often anything was committed to the lake."""
         return self.meter.landed()
 
     def until_progress(self, what: str = "worker") -> None:
@@ -164,7 +165,7 @@ class Site:
             self._supervisor.join()
         for service in self.services:
             service.close()
-        self.meter.close()
+        self.meter.stop()
 
     def _name(self, kind: str) -> str:
         self._names += 1

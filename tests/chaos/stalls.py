@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,15 @@ _ANSWER_SECONDS = 5.0
 
 
 class Meter:
-    """Samples while it runs. `longest` is in seconds: of the join while raw events were outstanding, of the lake
-    while commits are due."""
+    """`join_stall` is the longest time in which a partition had raw events to be joined and none of them was; in
+    `lake_stall` there was no commit to any table though events came. In seconds, sampled from `start` to `stop`."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._topics = Topology(settings).raw
         self._admin = AdminClient({**settings.kafka(), "log_level": 0})
         self._lake = Path(settings.lake)
-        self._committed = 0
+        self._committed: dict[int, int] = {}
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
         self.join_stall = 0.0
@@ -45,59 +46,69 @@ class Meter:
             self._thread.join()
             self._thread = None
 
-    def close(self) -> None:
-        self.stop()
-
     def committed(self) -> int:
         """The group's offsets, summed; the last known sum while no broker answers."""
-        asked = [ConsumerGroupTopicPartitions(self._settings.group, self._places())]
-        try:
-            [future] = self._admin.list_consumer_group_offsets(asked, request_timeout=_ANSWER_SECONDS).values()
-            found = future.result(_ANSWER_SECONDS).topic_partitions or []
-            self._committed = sum(max(0, place.offset) for place in found)
-        except (KafkaException, TimeoutError):
-            pass
-        return self._committed
+        return sum(self._committed_by_partition().values())
 
     def landed(self) -> int:
         """The lake's commits, counted."""
         return sum(_versions(log) for log in self._lake.glob("*/_delta_log"))
 
-    def outstanding(self) -> int:
-        """Raw events that are not committed yet. Raises KafkaException where no broker answers."""
+    def _committed_by_partition(self) -> Mapping[int, int]:
+        asked = [ConsumerGroupTopicPartitions(self._settings.group, self._places())]
+        try:
+            [future] = self._admin.list_consumer_group_offsets(asked, request_timeout=_ANSWER_SECONDS).values()
+            places = future.result(_ANSWER_SECONDS).topic_partitions or []
+            self._committed = _by_partition((place.partition, max(0, place.offset)) for place in places)
+        except (KafkaException, TimeoutError):
+            pass
+        return self._committed
+
+    def _ends_by_partition(self) -> Mapping[int, int]:
+        """Raises KafkaException or TimeoutError where no broker answers."""
         asked: Any = {place: OffsetSpec.latest() for place in self._places()}  # type: ignore[no-untyped-call]
         futures = self._admin.list_offsets(asked, request_timeout=_ANSWER_SECONDS)
-        ends = sum(future.result(_ANSWER_SECONDS).offset for future in futures.values())
-        return int(ends) - self.committed()
+        return _by_partition((p.partition, future.result(_ANSWER_SECONDS).offset) for p, future in futures.items())
 
     def _places(self) -> list[TopicPartition]:
         return [TopicPartition(topic, p) for topic in self._topics for p in range(self._settings.partitions)]
 
     def _sample(self) -> None:
-        join, lake = _Stall(self.committed), _Stall(self.landed)
+        joins = [_Stall() for _ in range(self._settings.partitions)]
+        lake = _Stall()
         while not self._ending.wait(SAMPLE_SECONDS):
+            committed = self._committed_by_partition()
             try:
-                waiting = self.outstanding() > 0
+                ends = self._ends_by_partition()
+                waiting = [ends[p] > committed.get(p, 0) for p in range(len(joins))]
             except (KafkaException, TimeoutError):
-                waiting = True
-            self.join_stall = max(self.join_stall, join.look(waiting))
-            self.lake_stall = max(self.lake_stall, lake.look(waiting))
+                waiting = [True] * len(joins)
+            for number, stall in enumerate(joins):
+                self.join_stall = max(self.join_stall, stall.look(committed.get(number, 0), waiting[number]))
+            self.lake_stall = max(self.lake_stall, lake.look(self.landed(), any(waiting)))
 
 
 class _Stall:
     """Time since the last progress, while something waited to be done."""
 
-    def __init__(self, progress: Callable[[], int]) -> None:
-        self._progress = progress
+    def __init__(self) -> None:
         self._at = -1
         self._since = time.monotonic()
 
-    def look(self, waiting: bool) -> float:
-        now, at = time.monotonic(), self._progress()
+    def look(self, at: int, waiting: bool) -> float:
+        """Seconds without progress until now."""
+        now = time.monotonic()
         stall = now - self._since
         if at != self._at or not waiting:
             self._at, self._since = at, now
         return stall
+
+
+def _by_partition(offsets: Iterable[tuple[int, int]]) -> dict[int, int]:
+    found: Counter[int] = Counter()
+    for partition, offset in offsets:
+        found[partition] += offset
+    return dict(found)
 
 
 def _versions(log: Path) -> int:
