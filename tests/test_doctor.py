@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, BrokerMetadata, ClusterMetadata, NewPartitions
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, ServerConfig
+from confluent_kafka.schema_registry import ConfigCompatibilityLevel, Schema, SchemaRegistryClient, ServerConfig
 
 from flyback import doctor, topics
-from flyback.doctor import brokers, lake, machine, state
+from flyback.doctor import brokers, lake, machine, registry, state
 from flyback.doctor import topics as doctor_topics
 from flyback.doctor.brokers import Kafka
 from flyback.doctor.check import Check
@@ -437,16 +437,12 @@ def test_a_registry_that_is_down_is_told_without_its_password(kafka_bootstrap: s
 
 
 def test_a_registry_address_that_is_none_is_told() -> None:
-    from flyback.doctor import registry
-
     (found,) = registry.examine(load(registry_url="localhost:8081"))
     assert found.verdict == "failed"
     assert "SCHEMA_REGISTRY_URL" in str(found.mend)
 
 
 def test_the_registry_s_schemas_are_compared_with_ours(registry_url: str, topic_prefix: str) -> None:
-    from flyback.doctor import registry
-
     settings = load(registry_url=registry_url, topic_prefix=topic_prefix)
     missing = {check.name: check for check in registry.examine(settings)}
     assert missing["registry"].verdict == "ok"
@@ -460,7 +456,7 @@ def test_the_registry_s_schemas_are_compared_with_ours(registry_url: str, topic_
     assert {check.name: check.verdict for check in registry.examine(settings)} == {"registry": "ok", "schemas": "ok"}
 
     client = SchemaRegistryClient({"url": registry_url})
-    client.set_config(f"{topic_prefix}grades.v1-value", ServerConfig(compatibility="BACKWARD"))  # type: ignore[arg-type]
+    client.set_config(f"{topic_prefix}grades.v1-value", ServerConfig(ConfigCompatibilityLevel.BACKWARD))
     (_, loose) = registry.examine(settings)
     assert loose.verdict == "warning"
     assert f"{topic_prefix}grades.v1-value: compatibility is BACKWARD" in loose.found
@@ -468,8 +464,6 @@ def test_the_registry_s_schemas_are_compared_with_ours(registry_url: str, topic_
 
 
 def test_somebody_else_s_schema_in_the_registry_is_told(registry_url: str, topic_prefix: str) -> None:
-    from flyback.doctor import registry
-
     client = SchemaRegistryClient({"url": registry_url})
     other = '{"type": "record", "name": "Other", "fields": [{"name": "a", "type": "int"}]}'
     client.register_schema(f"{topic_prefix}predictions.v1-value", Schema(other, "AVRO"))
