@@ -148,7 +148,7 @@ class Settings(BaseSettings):
         "FLYBACK_TRANSACTION_INTERVAL", timedelta(milliseconds=100), "How long one batch may gather."
     )
     batch_events: int = _env("FLYBACK_BATCH_EVENTS", 10_000, "Most events in one transaction.", ge=1)
-    batch_bytes: int = _env("FLYBACK_BATCH_BYTES", 32_000_000, "Bytes after which a transaction is closed.", ge=1)
+    batch_bytes: int = _env("FLYBACK_BATCH_BYTES", 16_000_000, "Bytes after which a transaction is closed.", ge=1)
     session_timeout: Duration = _env(
         "FLYBACK_SESSION_TIMEOUT", timedelta(seconds=10), "Kafka's session timeout of a worker."
     )
@@ -162,7 +162,7 @@ class Settings(BaseSettings):
         "FLYBACK_UNKNOWN_SCHEMA_TIMEOUT", timedelta(minutes=1), "How long an unknown schema id is retried."
     )
     max_dead_letters: int = _env(
-        "FLYBACK_MAX_DEAD_LETTERS", 1_000, "Dead letters in one minute after which a worker stops.", ge=1
+        "FLYBACK_MAX_DEAD_LETTERS", 1_000, "Dead letters in one minute after which a worker or a sink stops.", ge=1
     )
 
     # Lake
@@ -175,7 +175,7 @@ class Settings(BaseSettings):
     )
     commit_bytes: int = _env(
         "FLYBACK_COMMIT_BYTES",
-        64_000_000,
+        32_000_000,
         "A table is committed at the latest at this many bytes of messages.",
         ge=1,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 
 from confluent_kafka import KafkaException, Producer
 
@@ -31,10 +32,14 @@ class DeadLetterProducer:
         if message.topic in self._derived:
             self._pending.append((message, reason, sentence))
 
-    def flush(self) -> None:
-        """Return once Kafka has all of them. Raises BrokerError; the next call sends again what may be missing."""
+    def waiting(self) -> Counter[tuple[str, str]]:
+        """How many wait for `flush`, by topic and reason."""
+        return Counter((message.topic, reason) for message, reason, _ in self._pending)
+
+    def flush(self) -> int:
+        """How many, once Kafka has all of them. Raises BrokerError; the next call sends again what may be missing."""
         if not self._pending:
-            return
+            return 0
         failures: list[str] = []
         producer = self._connected()
         for message, reason, sentence in self._pending:
@@ -67,7 +72,9 @@ class DeadLetterProducer:
             raise BrokerError(f"dead letters were not taken: {failures[0] if failures else f'{missing} unanswered'}")
         for message, reason, _ in self._pending:
             metrics.DEAD_LETTERS.labels(message.topic, reason).inc()
+        written = len(self._pending)
         self._pending.clear()
+        return written
 
     def close(self) -> None:
         """Drop what was not flushed: it is read again at the next start."""

@@ -108,7 +108,7 @@ class Reader:
                     "fetch.wait.max.ms": 100,
                     "fetch.max.bytes": max(52_428_800, largest),
                     "receive.message.max.bytes": max(100_000_000, largest + 512),
-                    "queued.max.messages.kbytes": 32_768,
+                    "queued.max.messages.kbytes": 16_384,
                 }
             )
             | {"error_cb": self._told, "logger": LIBRDKAFKA}

@@ -41,6 +41,7 @@ from flyback.sinks.message import Message, Place
 from flyback.sinks.reader import Reader, Sources
 from flyback.sinks.storage import prepare
 from flyback.sinks.tables import TABLES, Source, Table, TableWriter
+from flyback.streams import dlq
 from flyback.streams.topology import Topology
 
 _log = get_logger(__name__)
@@ -75,13 +76,14 @@ class Sink:
         self._rows: Counter[str] = Counter()
         self._skipped: Counter[str] = Counter()
         self._dead_letters = DeadLetterProducer(settings, topology)
+        self._letters = dlq.Limit(settings.max_dead_letters)
 
     def run(self) -> None:
         """Fill the lake until `stop()`. Then what is buffered is committed, if Kafka and the lake let us.
 
         Raises RefusedToStart (the lake is another cluster's, or Kafka lost messages), WorkerFenced (another sink
-        writes), TopicMismatch, UnknownSchema (after FLYBACK_UNKNOWN_SCHEMA_TIMEOUT), BrokerError. In all cases
-        nothing is lost: a new run goes on where the tables end.
+        writes), TopicMismatch, DeadLetterRateExceeded, UnknownSchema (after FLYBACK_UNKNOWN_SCHEMA_TIMEOUT),
+        BrokerError. In all cases nothing is lost: a new run goes on where the tables end.
         """
         try:
             reader = self._open()
@@ -181,7 +183,9 @@ class Sink:
         buffer, writer = self._buffers[name], self._writers[name]
         began = time.monotonic()
         rows = self._rows_of(writer.table, buffer.messages)
-        self._patiently("broker", self._dead_letters.flush)
+        buffer.messages.clear()  # from here on it is these rows or the end of this run
+        self._letters.check(self._dead_letters.waiting())
+        self._letters.written(self._patiently("broker", self._dead_letters.flush))
         # after they were read: a consumer goes on in a topic that is made again as if nothing had happened
         writer.fill_from(self._patiently("broker", lambda: self._kafka.describe(writer.table.topics(self._topology))))
         self._patiently("lake", lambda: writer.commit(rows, buffer.committed, buffer.reached))

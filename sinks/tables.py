@@ -38,6 +38,8 @@ _CONFIGURATION = {
     "delta.deletedFileRetentionDuration": "interval 36500 days",
     "delta.checkpointInterval": "500",  # each names all files that vacuum has not deleted yet: megabytes
 }
+# Bytes of a column's least and greatest value: whole texts would stand in the log, and in memory, for every file.
+_STATISTICS = 64
 _ID_COLUMNS = {
     "Prediction": "prediction_id",
     "Correction": "correction_id",
@@ -131,10 +133,12 @@ def writer_properties(table: Table, rows: int) -> WriterProperties:
     """How the table's Parquet files are written, by the sink and by compaction alike."""
     column = table.id_column
     if column is None:
-        return WriterProperties(compression="ZSTD")
+        return WriterProperties(compression="ZSTD", statistics_truncate_length=_STATISTICS)
     bloom = BloomFilterProperties(True, ndv=max(rows, 1))
     return WriterProperties(
-        compression="ZSTD", column_properties={column: ColumnProperties(bloom_filter_properties=bloom)}
+        compression="ZSTD",
+        statistics_truncate_length=_STATISTICS,
+        column_properties={column: ColumnProperties(bloom_filter_properties=bloom)},
     )
 
 

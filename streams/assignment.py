@@ -108,7 +108,7 @@ class Assignment:
                 "isolation.level": "read_committed",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
-                "queued.max.messages.kbytes": max(16_384, 2 * self._settings.batch_bytes // 1024),
+                "queued.max.messages.kbytes": max(16_384, self._settings.batch_bytes // 1024),
             }
         )
         consumer.subscribe(self._topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)

@@ -6,7 +6,11 @@ The header names are those of Kafka Connect, so that existing tools show them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+
+from flyback.errors import DeadLetterRateExceeded
 
 PREFIX = "__connect.errors."
 TOPIC = PREFIX + "topic"
@@ -46,3 +50,28 @@ def letter(
         value = None
     kept = [(name, content) for name, content in headers or () if not name.startswith(PREFIX)]
     return value, [*kept, *((name, text.encode()) for name, text in facts.items())]
+
+
+class Limit:
+    """How many dead letters one process may write in a minute: `most`. More come from a broken producer."""
+
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most = most
+        self._clock = clock
+        self._written: deque[tuple[float, int]] = deque()
+
+    def check(self, letters: Counter[tuple[str, str]]) -> None:
+        """Raises DeadLetterRateExceeded where these, by topic and reason, would be too many."""
+        while self._written and self._written[0][0] < self._clock() - 60:
+            self._written.popleft()
+        total = letters.total() + sum(count for _, count in self._written)
+        if letters and total > self._most:
+            (topic, reason), count = letters.most_common(1)[0]
+            raise DeadLetterRateExceeded(
+                f"{total} dead letters within a minute, the latest {count} of {topic} for {reason}: stopped "
+                "before writing them. Mend the producer; or raise FLYBACK_MAX_DEAD_LETTERS to let them pass"
+            )
+
+    def written(self, letters: int) -> None:
+        """Remember how many were written just now."""
+        self._written.append((self._clock(), letters))

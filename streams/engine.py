@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -25,7 +25,6 @@ from flyback import metrics
 from flyback.errors import (
     BrokenState,
     BrokerError,
-    DeadLetterRateExceeded,
     InvalidEvent,
     RegistryUnavailable,
     UnknownSchema,
@@ -35,6 +34,7 @@ from flyback.logs import get_logger
 from flyback.schemas import intake, wire
 from flyback.schemas.catalog import Catalog
 from flyback.settings import Settings
+from flyback.streams import dlq
 from flyback.streams.assignment import Assignment, Partition
 from flyback.streams.clients import Clients, Message
 from flyback.streams.join import Arrived
@@ -96,9 +96,10 @@ class Engine:
         self._stopping = threading.Event()
         self._unknown_since: dict[int, float] = {}
         self._not_before = 0.0
+        self._message_bytes = 1_000_000  # of the last messages, on average
         self._aborts = 0
         self._waits = 0
-        self._letters: deque[tuple[float, int]] = deque()
+        self._letters = dlq.Limit(settings.max_dead_letters, clock)
         self._idle_checked = self._topics_checked = clock()
         self._accept_loss = accept_loss
         self._totals: Counter[str] = Counter()
@@ -213,8 +214,12 @@ class Engine:
         size = 0
         deadline = self._clock() + (0 if assignment.replaying else self._interval)
         while len(messages) < self._settings.batch_events and size < self._settings.batch_bytes:
-            room = min(_CHUNK, self._settings.batch_events - len(messages))
+            # one call gives whatever waits in the client, so large messages are asked for in smaller numbers
+            fitting = 1 + (self._settings.batch_bytes - size) // self._message_bytes
+            room = min(_CHUNK, fitting, self._settings.batch_events - len(messages))
             found = assignment.consumer.consume(room, timeout=max(0.0, deadline - self._clock()))
+            if found:
+                self._message_bytes = 1 + sum(len(message.value() or b"") for message in found) // len(found)
             for message in found:
                 if (error := message.error()) is not None:
                     _raise_fatal(error)
@@ -324,7 +329,7 @@ class Engine:
                 metrics.DERIVED.labels(output.topic).inc()
                 self._totals["derived"] += 1
         self._totals["dead_letters"] += letters
-        self._letters.append((self._clock(), letters))
+        self._letters.written(letters)
         self._aborts = 0
         self._waits = 0
         self._waiting = None
@@ -372,17 +377,7 @@ class Engine:
         return self._clock() - since >= self._settings.unknown_schema_timeout.total_seconds()
 
     def _check_dead_letters(self, work: Work) -> None:
-        """Raises DeadLetterRateExceeded before a broken producer's topic is drained into the dead letters."""
-        reasons = Counter((output.source, output.reason) for output in work.outputs if output.reason)
-        while self._letters and self._letters[0][0] < self._clock() - 60:
-            self._letters.popleft()
-        total = reasons.total() + sum(count for _, count in self._letters)
-        if reasons and total > self._settings.max_dead_letters:
-            (topic, reason), count = reasons.most_common(1)[0]
-            raise DeadLetterRateExceeded(
-                f"{total} dead letters within a minute, the latest {count} of {topic} for {reason}: stopped "
-                "before writing them. Mend the producer; or raise FLYBACK_MAX_DEAD_LETTERS to let them pass"
-            )
+        self._letters.check(Counter((output.source, output.reason) for output in work.outputs if output.reason))
 
     def _check_idle(self, assignment: Assignment) -> None:
         if self._clock() - self._idle_checked >= _IDLE_CHECK:

@@ -174,5 +174,6 @@ def reader(clients: Clients, isolation: str = "read_committed") -> Consumer:
         "auto.offset.reset": "error",
         "isolation.level": isolation,
         "enable.partition.eof": True,
+        "queued.max.messages.kbytes": 16_384,
     }
     return clients.consumer(config)

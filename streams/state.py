@@ -28,7 +28,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
+from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch, WriteBufferManager
 
 from flyback.errors import BrokenState, RefusedToStart
 from flyback.logs import get_logger
@@ -177,11 +177,12 @@ class Store:
     middle. So each write puts a link and deletes the one before: where writes are missing, an older link is left over.
     """
 
-    def __init__(self, path: Path, cache: Cache) -> None:
+    def __init__(self, path: Path, cache: Cache, buffers: WriteBufferManager) -> None:
         options = Options(raw_mode=True)
         options.create_if_missing(True)
         options.set_keep_log_file_num(2)
         options.set_write_buffer_size(32 << 20)
+        options.set_write_buffer_manager(buffers)
         blocks = BlockBasedOptions()
         blocks.set_bloom_filter(10, False)
         blocks.set_block_cache(cache)
@@ -275,6 +276,8 @@ class StateFolder:
             ) from None
         self._stores: dict[int, Store] = {}
         self._cache = Cache(64 << 20)
+        # of all partitions together: each by itself may hold two full buffers
+        self._buffers = WriteBufferManager(64 << 20, allow_stall=False)
         self.worker_id = self._worker_id()
 
     def _worker_id(self) -> str:
@@ -303,13 +306,13 @@ class StateFolder:
 
     def _opened(self, path: Path) -> Store:
         try:
-            return Store(path, self._cache)
+            return Store(path, self._cache, self._buffers)
         except Exception as error:
             if not any(sign in str(error) for sign in _BROKEN):
                 raise
             log.warning("state is corrupt: discarded, it will be restored from Kafka", path=str(path))
             shutil.rmtree(path)
-            return Store(path, self._cache)
+            return Store(path, self._cache, self._buffers)
 
     def discard(self, partition: int) -> Store:
         """Throw the partition's store away and open an empty one."""

@@ -33,6 +33,7 @@ class Transactions:
         """`name` is the worker's id; `transactional_id` takes the place of the one that follows from group and name."""
         self._timeout = settings.transaction_timeout / timedelta(seconds=1)
         milliseconds = round(self._timeout * 1000)
+        largest = topology.derived_max_bytes + 65_536
         self._producer = clients.producer(
             {
                 "transactional.id": transactional_id or f"{settings.topic_prefix}{settings.group}-{name}",
@@ -42,7 +43,8 @@ class Transactions:
                 "compression.type": settings.compression,
                 "linger.ms": 1,
                 "partitioner": "murmur2_random",
-                "message.max.bytes": topology.derived_max_bytes + 65_536,
+                "message.max.bytes": largest,
+                "queue.buffering.max.kbytes": max(32_768, 2 * largest // 1024),
                 "client.id": name,
             }
         )

@@ -53,9 +53,10 @@ def worker(bootstrap: Bootstrap = None, accept_loss: AcceptLoss = False) -> None
     """Join predictions with their feedback, exactly once, until SIGTERM or Ctrl-C."""
     from functools import partial
 
-    from flyback import settings, topics
+    from flyback import allocator, settings, topics
     from flyback.streams.app import engine_on_kafka, run
 
+    allocator.give_back()
     loaded = settings.load(bootstrap_servers=bootstrap)
     topics.require(loaded)
     raise typer.Exit(run(loaded, partial(engine_on_kafka, accept_loss=accept_loss)))
@@ -68,9 +69,10 @@ def sink(
     """Write the topics to the lake until SIGTERM or Ctrl-C, or tidy the lake up (see the commands)."""
     if context.invoked_subcommand is not None:
         return
-    from flyback import logs, settings, topics
+    from flyback import allocator, logs, settings, topics
     from flyback.sinks.sink import run
 
+    allocator.give_back()
     loaded = settings.load(bootstrap_servers=bootstrap, lake=lake)
     logs.configure(loaded)
     topics.require(loaded)

@@ -144,3 +144,11 @@ def test_a_dead_letter_topic_may_join_later(tmp_path: Path) -> None:
     assert later.open() == {(old, 1): 7}
     later.commit(empty, {}, {(new, 2): 9})
     assert landed(str(tmp_path)) == {(old, 1): 7, (new, 2): 9}
+
+
+def test_the_log_does_not_hold_whole_texts(tmp_path: Path) -> None:
+    first = writer(tmp_path)
+    event = prediction("t", input={"content_type": "text/plain", "body": "x" * 1_000_000})
+    first.commit(rows_of(TABLE, [event]), {}, {PLACE: 1})
+    assert all(file.stat().st_size < 20_000 for file in (tmp_path / TABLE.name / "_delta_log").iterdir())
+    assert rows(tmp_path) == 1

@@ -194,8 +194,7 @@ def test_after_a_state_that_could_not_be_written_nothing_is_lost_or_double(stage
 # What goes into a batch
 
 
-def test_a_batch_is_closed_by_its_bytes(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_CHUNK", 2)
+def test_a_batch_is_closed_by_its_bytes(stage: Stage) -> None:
     messages = [a_prediction(prediction_id=f"p{i:02}") for i in range(12)]
     worker = stage.worker(batch_bytes=3 * len(messages[0].value or b""))
     worker.step(10)
@@ -204,7 +203,7 @@ def test_a_batch_is_closed_by_its_bytes(stage: Stage, monkeypatch: pytest.Monkey
 
     stage.settle(worker)
 
-    assert stage.kafka.calls.count(("a", "commit_transaction")) == before + 3, "4 messages each, the fourth is over"
+    assert stage.kafka.calls.count(("a", "commit_transaction")) == before + 4, "3 messages each"
 
 
 def test_the_trace_of_the_feedback_is_passed_on_also_where_it_waited(stage: Stage) -> None:
