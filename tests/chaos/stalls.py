@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from flyback.settings import Settings
@@ -27,6 +28,8 @@ class Meter:
         self._settings = settings
         self._topics = Topology(settings).raw
         self._admin = AdminClient({**settings.kafka(), "log_level": 0})
+        reading: dict[str, Any] = {"log_level": 0, "group.id": settings.group, "isolation.level": "read_uncommitted"}
+        self._group = Consumer({**settings.kafka(), **reading})  # never joins it
         self._lake = Path(settings.lake)
         self._committed: dict[int, int] = {}
         self._ending = threading.Event()
@@ -55,13 +58,11 @@ class Meter:
         return sum(_versions(log) for log in self._lake.glob("*/_delta_log"))
 
     def _committed_by_partition(self) -> Mapping[int, int]:
-        asked = [ConsumerGroupTopicPartitions(self._settings.group, self._places())]
-        try:
-            [future] = self._admin.list_consumer_group_offsets(asked, request_timeout=_ANSWER_SECONDS).values()
-            places = future.result(_ANSWER_SECONDS).topic_partitions or []
-            self._committed = _by_partition((place.partition, max(0, place.offset)) for place in places)
-        except (KafkaException, TimeoutError):
-            pass
+        with contextlib.suppress(KafkaException):
+            # not by the admin client: where the coordinator is lost meanwhile, librdkafka 2.16 ends the process (#4605)
+            places = self._group.committed(self._places(), timeout=_ANSWER_SECONDS)
+            if all(place.error is None for place in places):
+                self._committed = _by_partition((place.partition, max(0, place.offset)) for place in places)
         return self._committed
 
     def _ends_by_partition(self) -> Mapping[int, int]:
