@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from flyback import Client
-from flyback.errors import BufferFull
+from flyback.errors import BufferFull, RegistryUnavailable
 from flyback.schemas.catalog import open_catalog
 from flyback.settings import load
 from flyback.streams.topology import Topology
@@ -88,8 +88,6 @@ class Service:
         self._poison = OnKafka(self._settings)
         self._topology = Topology(self._settings)
         self._catalog = open_catalog(self._settings)
-        for topic in self._topology.raw:  # now: a registry may be down later
-            self._catalog.id_for(str(self._topology[topic].record), topic)
         self._at = position(folder, name)
 
     def run(self) -> None:
@@ -124,7 +122,7 @@ class Service:
     def _send(self, item: Item) -> None:
         if item.call == "poison":
             reason, build = POISON[item.arguments["kind"]]
-            message = registered(build(item.arguments["task"]), self._topology, self._catalog)
+            message = self._registered(build(item.arguments["task"]))
             self._poison.start_sending(_with_header(message, reason))
             return
         when = datetime.now(UTC) - timedelta(seconds=item.age)
@@ -133,6 +131,13 @@ class Service:
                 getattr(self._client, item.call)(**item.arguments, occurred_at=when)
                 return
             except BufferFull:  # the broker is away
+                time.sleep(TICK)
+
+    def _registered(self, message: Raw) -> Raw:
+        while True:
+            try:
+                return registered(message, self._topology, self._catalog)
+            except RegistryUnavailable:
                 time.sleep(TICK)
 
     def _checkpoint(self, quiet: int) -> None:
