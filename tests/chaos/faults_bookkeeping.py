@@ -199,7 +199,9 @@ def _group_offsets(site: Site, admin: AdminClient) -> list[TopicPartition]:
 
 def _alter(site: Site, admin: AdminClient, offsets: list[TopicPartition]) -> None:
     [done] = admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(site.settings.group, offsets)]).values()
-    done.result()
+    for place in done.result().topic_partitions or []:
+        if place.error is not None:
+            raise KafkaException(place.error)
 
 
 _STATES = (
