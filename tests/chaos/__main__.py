@@ -24,6 +24,7 @@ from types import FrameType
 from flyback.local import process
 from tests.chaos import report
 from tests.chaos.rounds import all_faults, plan, run
+from tests.chaos.site import INTERRUPTED
 
 
 def main() -> int:
@@ -36,7 +37,7 @@ def main() -> int:
         sys.stdout.write("".join(f"{one.times:4} x {one.name}\n" for one in rounds))
         return 0 if rounds else 2
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _leave)
+        signal.signal(number, _interrupt)
     began = time.monotonic()
 
     def say(what: str) -> None:
@@ -79,11 +80,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    """Whatever the rounds' threads are doing: end what was started, and this process."""
-    for child in process.running():
-        child.kill()
-    os._exit(128 + number)
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """The first time all rounds come to their end in good order, the second time at once."""
+    if INTERRUPTED.is_set():
+        for child in process.running():
+            child.kill()
+        os._exit(128 + number)
+    INTERRUPTED.set()
 
 
 if __name__ == "__main__":

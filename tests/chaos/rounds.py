@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.chaos.fault import Fault
 from tests.chaos.places import PLACES, SHARED, Place
 from tests.chaos.report import Row
-from tests.chaos.site import Site
+from tests.chaos.site import INTERRUPTED, Site
 from tests.chaos.verdict import judge
 
 MIXED = "all of them, mixed"
@@ -104,21 +104,24 @@ class _Played:
     """A round under way."""
 
     row: Row
+    say: Say
+    doing: str = "starting"
     site: Site | None = None
     started: float = field(default_factory=time.monotonic)
 
 
 def _run(one: Round, seed: int, folder: Path, places: _SharedPlaces, say: Say) -> Row:
     own = folder / re.sub(r"\W+", "-", one.name)
-    played = _Played(Row(one.name))
+    played = _Played(Row(one.name), say)
     row = played.row
     say(f"{one.name}: begins")
     with ExitStack() as stack:
         try:
+            assert not INTERRUPTED.is_set(), "interrupted"
             place = places.get(one.first.kind, own / "place", stack)
             _play(one, seed, place, own / "site", played, stack)
         except Exception as error:  # one round's end is not the others'
-            row.problem = f"{type(error).__name__}: {error}"
+            row.problem = f"{played.doing}: {type(error).__name__}: {error}"
         finally:
             if (site := played.site) is not None:
                 row.join_stall, row.lake_stall = site.meter.join_stall, site.meter.lake_stall
@@ -145,16 +148,20 @@ def _play(one: Round, seed: int, place: Place, folder: Path, played: _Played, st
     site.until_progress("sink")
     for next_fault in one.schedule(rng):
         time.sleep(rng.uniform(0, PAUSE_SECONDS))  # any moment
+        played.doing = f"{row.times + 1}: {next_fault.name}"
+        played.say(f"{one.name}: {played.doing}")
         next_fault.inject(site, rng)
         site.check()
         row.times += 1
         if row.times >= one.times and site.kills() >= one.kills and site.load.sent() >= one.events:
             break
+    played.doing = "coming to rest"
     site.load.stop()
     site.until_landed()
     site.meter.stop()
     if fault.at_rest is not None:
         fault.at_rest(site)
+    played.doing = "judging"
     findings = judge(site.settings, fault.reconciled)
     missing = site.load.missing(findings.seen)
     row.events = findings.raw + findings.letters.total() - findings.letters["conflict"]

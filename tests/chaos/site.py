@@ -27,6 +27,8 @@ PROGRESS_SECONDS = 90.0
 READY_SECONDS = 90.0
 RETAINED = timedelta(days=1)
 ROOT = str(Path(__file__).parents[2])
+INTERRUPTED = threading.Event()
+"""Set when somebody wants to end all rounds: every site fails its next check, and so comes to its end in good order."""
 REFUSALS = (2, 3, 4)
 """Exit codes after which a supervisor's restart does not help."""
 
@@ -145,7 +147,8 @@ class Site:
         wait_until_landed(self.settings, lambda *_: None, self.check, stall_seconds)
 
     def check(self) -> None:
-        """Raises AssertionError where something happened that must not."""
+        """Raises AssertionError where something happened that must not, or where all is to end."""
+        assert not INTERRUPTED.is_set(), "interrupted"
         assert not self.failures, "; ".join(self.failures)
 
     def kills(self) -> int:

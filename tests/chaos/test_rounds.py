@@ -17,7 +17,7 @@ from tests.chaos import rounds
 from tests.chaos.fault import Fault
 from tests.chaos.places import PLACES, Place
 from tests.chaos.rounds import MIXED, Round, all_faults, plan, run
-from tests.chaos.site import Site
+from tests.chaos.site import INTERRUPTED, Site
 from tests.processes import running_in
 
 
@@ -124,6 +124,15 @@ def test_a_place_that_cannot_be_made_fails_its_rounds_and_not_the_others(
     played = [Round(name, (fault(name),), 1) for name in "ab"]
     found = run(played, 7, tmp_path, 2, lambda _: None)
     assert [(row.fault, row.times, row.problem) for row in found] == [
-        ("a", 0, "OSError: no room"),
-        ("b", 0, "OSError: no room"),
+        ("a", 0, "starting: OSError: no room"),
+        ("b", 0, "starting: OSError: no room"),
     ]
+
+
+def test_once_interrupted_no_other_round_begins(tmp_path: Path) -> None:
+    INTERRUPTED.set()
+    try:
+        [row] = run([Round("a", (fault("a"),), 1)], 7, tmp_path, 1, lambda _: None)
+    finally:
+        INTERRUPTED.clear()
+    assert row.problem is not None and "interrupted" in row.problem
