@@ -28,7 +28,20 @@ ALL = list(commands(typer.main.get_command(app)))
 
 
 def test_all_commands_of_the_documentation_are_there() -> None:
-    documented = ["up", "worker", "sink", "topics", "topology", "schemas", "sql", "dlq", "reconcile", "status", "demo"]
+    documented = [
+        "up",
+        "worker",
+        "sink",
+        "topics",
+        "topology",
+        "schemas",
+        "sql",
+        "dlq",
+        "reconcile",
+        "status",
+        "doctor",
+        "demo",
+    ]
     assert {path[0] for path in ALL if path} == set(documented)
     assert {path for path in ALL if len(path) == 2} == {
         ("sink", "compact"),

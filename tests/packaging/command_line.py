@@ -19,7 +19,7 @@ def refusal(arguments: list[str]) -> str:
         return done.output
     command: Any = get_command(app)
     for argument in arguments:
-        if isinstance(command, TyperGroup):
+        if isinstance(command, TyperGroup) and not argument.startswith("-"):
             command = command.commands[argument]
     needs_more = isinstance(command, TyperGroup) and not command.invoke_without_command
     return f"{arguments} needs one more word" if needs_more else ""
