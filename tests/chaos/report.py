@@ -31,6 +31,8 @@ class Row:
     named: list[str] = field(default_factory=list)
     """The events concerned, by name."""
     problem: str | None = None
+    skipped: str | None = None
+    """Why there was no round on this machine."""
     logs: dict[str, str] = field(default_factory=dict)
     """The end of each process's log, where the round failed."""
     folder: Path | None = None
@@ -80,6 +82,8 @@ def as_json(rows: Sequence[Row], seed: int, seconds: float) -> dict[str, Any]:
 
 
 def _line(row: Row) -> str:
+    if row.skipped is not None:
+        return f"| {row.fault} | skipped | | | | | |"
     counts = ("?",) * 3 if row.problem is not None else (str(row.lost), str(row.double), str(row.wrong))
     cells = (row.fault, str(row.times), *counts, f"{row.join_stall:.1f} s", f"{row.lake_stall:.1f} s")
     return f"| {' | '.join(cells)} |"

@@ -14,8 +14,10 @@ from confluent_kafka import Producer
 from flyback import history
 from flyback.streams.topology import Topology
 from tests.chaos import rounds
+from tests.chaos.disks import CannotMount
 from tests.chaos.fault import Fault
 from tests.chaos.places import PLACES, Place
+from tests.chaos.report import table
 from tests.chaos.rounds import MIXED, Round, all_faults, plan, run
 from tests.chaos.site import INTERRUPTED, Site
 from tests.processes import running_in
@@ -127,6 +129,24 @@ def test_a_place_that_cannot_be_made_fails_its_rounds_and_not_the_others(
         ("a", 0, "starting: OSError: no room"),
         ("b", 0, "starting: OSError: no room"),
     ]
+
+
+@pytest.mark.parametrize(("ci", "failed"), [("", False), ("true", True)])
+def test_a_place_that_this_machine_cannot_have_skips_its_round_and_says_so_but_fails_it_in_ci(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ci: str, failed: bool
+) -> None:
+    @contextmanager
+    def forbidden(folder: Path) -> Iterator[Place]:
+        raise CannotMount("one has to be root")
+        yield
+
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.setitem(rounds.PLACES, "plain", forbidden)
+    said: list[object] = []
+    [row] = run([Round("a", (fault("a"),), 1)], 7, tmp_path, 1, said.append)
+    assert row.failed is failed
+    assert "one has to be root" in str(row.problem if failed else said[-1])
+    assert "skipped" in table([row])
 
 
 def test_once_interrupted_no_other_round_begins(tmp_path: Path) -> None:
