@@ -64,6 +64,8 @@ class Lake(_Connection):
         self._as_of = as_of
         try:
             self.connection.execute("SET TimeZone = 'UTC'; SET parquet_metadata_cache = true; CREATE SCHEMA raw")
+            # it would be printed to stdout, into the results of whoever reads those
+            self.connection.execute("SET enable_progress_bar = false")
             if is_remote(path):
                 register_s3(self.connection)
             self.refresh()

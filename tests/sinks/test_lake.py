@@ -171,3 +171,8 @@ def test_it_is_a_duckdb_connection(made: HandMade) -> None:
         assert connection.sql("SELECT current_setting('TimeZone')").fetchall() == [("UTC",)]
         assert connection.sql("FROM predictions").to_arrow_table().num_rows == 1
         assert mine.columns == ["task_id"]
+
+
+def test_a_long_query_prints_no_progress_into_the_results(tmp_path: Path) -> None:
+    with lake(tmp_path) as connection:
+        assert connection.sql("SELECT current_setting('enable_progress_bar')").fetchall() == [(False,)]
