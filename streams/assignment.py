@@ -386,6 +386,7 @@ def _passing(error: KafkaError) -> bool:
         KafkaError.UNSTABLE_OFFSET_COMMIT,
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.OFFSET_NOT_AVAILABLE,
         KafkaError.NOT_COORDINATOR,
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 from uuid import uuid4
@@ -26,11 +26,21 @@ from tests.streams.contract_clusters import (
     until,
     until_end,
 )
+from tests.waiting import eventually
 
 
 @pytest.fixture(params=["double", "kafka"])
 def cluster(request: pytest.FixtureRequest) -> Cluster:
     return Double() if request.param == "double" else Real(request.getfixturevalue("kafka_bootstrap"))
+
+
+def answered(cluster: Cluster, topic: str) -> Mapping[str, str]:
+    """The topic's id, asked for without waiting."""
+    answer = cluster.clients.ask_topic_ids([topic])
+    eventually(lambda: answer() is not None, "Kafka answers", SECONDS)
+    found = answer()
+    assert found is not None
+    return found
 
 
 @pytest.fixture
@@ -382,10 +392,13 @@ def test_a_cluster_says_who_it_is_and_a_topic_made_again_is_another_one(
     producer.commit_transaction(SECONDS)
     before = cluster.clients.describe([name])
     assert before.partitions == {name: 3}
+    assert answered(cluster, name) == before.topic_ids
 
     cluster.delete(name)
     with pytest.raises(TopicMismatch, match=name):
         cluster.clients.describe([name])
+    with pytest.raises(TopicMismatch, match=name):
+        answered(cluster, name)
     cluster.create(name, 2)
     after = cluster.clients.describe([name])
 
