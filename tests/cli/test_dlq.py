@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
@@ -123,3 +124,71 @@ def test_missing_topics_say_what_to_type(
     said = flyback("dlq", "list", "--bootstrap", kafka_bootstrap)
     assert said.code == 1
     assert "flyback topics create" in said.err
+
+
+def test_replay_puts_back_what_would_be_accepted_and_says_why_not_the_rest(flyback: Flyback, letters: Settings) -> None:
+    said = flyback("dlq", "replay", "--dry-run")
+    assert said.err.strip() == "1 would be replayed, 0 replayed before, 0 left by the repair, 2 not replayable"
+    assert f"{letters.topic_prefix}corrections.v1/0/3" in said.out
+    found = flyback("dlq", "replay", "--json").json
+    assert {entry.pop("coordinates") for entry in found["named"]} == {
+        f"{letters.topic_prefix}{where}" for where in ("corrections.v1/0/3", "predictions.v1/0/5")
+    }
+    assert found.pop("named")
+    assert found == {
+        "dry_run": False,
+        "replayed": 1,
+        "already_replayed": 0,
+        "left_by_repair": 0,
+        "not_replayable": 2,
+        "not_replayable_by_reason": {"truncated": 1, "gone": 1},
+    }
+    assert "0 replayed, 1 replayed before" in flyback("dlq", "replay").err
+
+
+def test_replay_keeps_to_what_is_selected(flyback: Flyback, letters: Settings) -> None:
+    def counts(*options: str) -> tuple[int, int]:
+        found = flyback("dlq", "replay", "--dry-run", "--json", *options).json
+        return found["replayed"], found["not_replayable"]
+
+    assert counts(f"{letters.topic_prefix}corrections.v1/0/7") == (1, 0)
+    assert counts("--topic", "predictions.v1") == (0, 1)
+    assert counts("--reason", "truncated") == (0, 1)
+    assert counts("--since", "2026-01-01T00:00:02") == (0, 0)
+    assert counts("--since", "2026-01-01", "--until", "2026-01-01T01:00:01.001+01:00") == (1, 2)
+    assert counts("--until", "2026-01-01") == (0, 0)
+
+
+def test_replay_takes_a_hook_from_the_folder_it_runs_in(
+    flyback: Flyback, letters: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("mend.py").write_text("def leave(letter):\n    return None\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    found = flyback("dlq", "replay", "--topic", "corrections.v1", "--repair", "mend:leave", "--json").json
+    assert (found["replayed"], found["left_by_repair"]) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--since", "yesterday"], "--since yesterday: write a time as"),
+        (["--repair", "nothing"], "--repair nothing: give module:function, or key"),
+        (["--reason", "bad"], "there is no reason bad"),
+        (["flyback.corrections.v1/0/99"], "no dead letter stood at flyback.corrections.v1/0/99"),
+    ],
+)
+def test_replay_refuses_what_it_cannot_understand(
+    flyback: Flyback, own_topics: Settings, options: list[str], complaint: str
+) -> None:
+    said = flyback("dlq", "replay", *options)
+    assert said.code == 2
+    assert complaint in said.err
+
+
+def test_an_arrival_beyond_all_calendars_is_shown_as_none(flyback: Flyback, own_topics: Settings) -> None:
+    name = own_topics.topic_prefix + "examples.v1"
+    value, headers = dlq.letter(name, 0, 1, 10**18, b"x", [], "truncated", "Why.", 1_000)
+    producer = Producer(own_topics.kafka())
+    producer.produce(name + ".dlq", value, b"t", 0, headers=list(headers))
+    assert producer.flush(10) == 0
+    assert flyback("dlq", "list", "--json").json[0]["arrived_at"] is None
