@@ -18,7 +18,7 @@ from flyback.landing import wait_until_landed
 from flyback.local.process import free_port
 from flyback.settings import Settings, load
 from flyback.sinks.tables import TABLES
-from flyback.status import lag
+from flyback.status import endpoints, lag
 from flyback.status.lag import Lag, Total
 from flyback.streams.engine import Engine
 from flyback.streams.topology import Topology
@@ -257,3 +257,17 @@ def test_topics_that_are_missing_are_told(kafka_bootstrap: str, topic_prefix: st
 def test_a_broker_that_is_down_is_told() -> None:
     with pytest.raises(BrokerError, match="no Kafka answers"):
         status.examine(load(bootstrap_servers=f"127.0.0.1:{free_port()}"))
+
+
+def test_the_embedded_broker_can_be_asked(embedded_bootstrap: str, topic_prefix: str, tmp_path: Path) -> None:
+    found = load(bootstrap_servers=embedded_bootstrap, topic_prefix=topic_prefix, lake=str(tmp_path))
+    topics.create(found)
+    assert status.examine(found).problems == ["no worker in group flyback-streams: start `flyback worker`"]
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "address"),
+    [("0.0.0.0", 1, ["127.0.0.1:1"]), ("::", 2, ["[::1]:2"]), ("10.0.0.7", 3, ["10.0.0.7:3"]), ("127.0.0.1", 0, [])],
+)
+def test_the_usual_address_is_one_that_can_be_asked(host: str, port: int, address: list[str]) -> None:
+    assert endpoints.usual(load(http_host=host), port) == address
