@@ -100,8 +100,9 @@ def summary(found: Status) -> str:
     parts = [f"{found.verdict}: workers {_behind(found.joining)}"]
     parts += [f"lake {_behind(found.landing)}"] if found.sinks else []
     if found.restoring:
-        done, total = (sum(getattr(p, name) or 0 for p in found.restoring) for name in ("restored", "to_restore"))
-        parts.append(f"restoring {len(found.restoring)} partitions ({_percent(done, total)} of {total:,})")
+        named = [f"{p.partition} ({_percent(p.restored, p.to_restore)})" for p in found.restoring[:_NAMED]]
+        more = len(found.restoring) - len(named)
+        parts.append(f"restoring partition {', '.join(named)}" + (f" and {more} more" if more else ""))
     if letters := sum(topic.letters for topic in found.dead_letters):
         parts.append(f"{letters:,} dead letters")
     return ", ".join(parts)

@@ -47,7 +47,11 @@ def a_status(**changed: object) -> Status:
 def test_the_first_line_says_whether_all_is_well_and_how_far_behind_it_is() -> None:
     assert summary(a_status()) == (
         "behind: workers ~1,450 events behind (oldest 0:01:15), lake 720 events behind (oldest 36 s), "
-        "restoring 1 partitions (2 % of 50,000), 12,345 dead letters"
+        "restoring partition 1 (2 %), 12,345 dead letters"
+    )
+    many = [Joined(number, "w", None, [DONE], live=False) for number in range(7)]
+    assert "restoring partition 0 (waits), 1 (waits), 2 (waits), 3 (waits), 4 (waits) and 2 more" in summary(
+        a_status(partitions=many)
     )
     assert summary(a_status(verdict="well", partitions=[], sinks=[], dead_letters=[])) == "well: workers at the end"
 
