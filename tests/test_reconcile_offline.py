@@ -9,13 +9,16 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from flyback.errors import FlybackError
 from flyback.history import Place
 from flyback.reconcile import NAMED, Finding, _derived
 from flyback.reconcile.compare import Comparison
+from flyback.reconcile.spool import Spool
 from flyback.schemas import codec
 from flyback.schemas.catalog import BundledCatalog
 from flyback.schemas.codec import Record
@@ -168,3 +171,11 @@ def test_derived_rows_whose_raw_events_are_not_in_the_lake_are_named(tmp_path: P
     assert find(kept, tmp_path).without_raw[topic] == (2, sorted(row["example_id"] for row in rows[1:]))
     # what is behind the ends may not have landed yet
     assert find(kept, tmp_path, Prediction=3, Correction=2).without_raw[topic] == (1, [rows[1]["example_id"]])
+
+
+def test_a_full_disk_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda: Path("/dev/full").open("w+b"))  # noqa: SIM115
+    spool = Spool()
+    spool.add(Output("t", 0, b"t", b"v"))
+    with pytest.raises(FlybackError, match="TMPDIR"):
+        list(spool)

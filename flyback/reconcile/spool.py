@@ -9,6 +9,7 @@ import pickle
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 from flyback.errors import FlybackError
@@ -32,17 +33,24 @@ class Spool:
         return self.topics.total()
 
     def add(self, output: Output) -> None:
-        """Raises FlybackError where the disk is full."""
-        try:
+        """Raises FlybackError where the disk is full, as iterating does."""
+        with _disk_errors():
             pickle.dump(output, self._file)
-        except OSError as error:
-            raise FlybackError(
-                f"the missing pairs cannot be kept in {tempfile.gettempdir()}: {error.strerror}. Make room, or let "
-                "TMPDIR name a larger disk, and run again: nothing was written"
-            ) from error
         self.topics[output.topic] += 1
 
     def __iter__(self) -> Iterator[Output]:
-        self._file.seek(0)
+        with _disk_errors():
+            self._file.seek(0)  # writes what is buffered
         for _ in range(len(self)):
             yield pickle.load(self._file)
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FlybackError(
+            f"the missing pairs cannot be kept in {tempfile.gettempdir()}: {error.strerror}. Make room, or let "
+            "TMPDIR name a larger disk, and run again: nothing was written"
+        ) from error
