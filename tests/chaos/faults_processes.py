@@ -62,12 +62,9 @@ def _freeze_past_session(site: Site, rng: random.Random) -> None:
     _freeze_in_transaction(
         frozen, rng.choice(("before_produce", "after_produce", "before_offsets", "before_commit")), rng
     )
-    try:
-        eventually(lambda: _assigned(others) == _all(site), f"others take over from {frozen.name}", SECONDS)
-        site.until_progress()
-    finally:
-        _thaw(frozen)
-    _until_all_back(site)
+    eventually(lambda: _assigned(others) == _all(site), f"others take over from {frozen.name}", SECONDS)
+    site.until_progress()
+    _thaw(site, frozen)
 
 
 def _freeze_past_transaction(site: Site, rng: random.Random) -> None:
@@ -75,17 +72,13 @@ def _freeze_past_transaction(site: Site, rng: random.Random) -> None:
     frozen = rng.choice([*site.workers.values()])
     _freeze_in_transaction(frozen, rng.choice(("before_offsets", "before_commit")), rng)
     time.sleep(site.settings.transaction_timeout.total_seconds() + BEYOND)
-    _thaw(frozen)
-    _until_all_back(site)
+    _thaw(site, frozen)
 
 
 def _freeze_in_transaction(worker: Service, step: str, rng: random.Random) -> None:
     """Let it freeze at a step of a commit."""
     file = worker.folder / f"{worker.name}.freeze"
-    worker.held = True
-    if killpoints.__name__ not in worker.process.command or not worker.running:
-        worker.stop()
-        worker.start(killpoints.__name__, **{killpoints.FILE: str(file), killpoints.SIGNAL: "SIGSTOP"})
+    _restart(worker, killpoints.__name__, **{killpoints.FILE: str(file), killpoints.SIGNAL: "SIGSTOP"})
     point = KillPoint(step, rng.randint(1, 15))
     before = len(worker.said())
     point.arm(file)
@@ -93,8 +86,8 @@ def _freeze_in_transaction(worker: Service, step: str, rng: random.Random) -> No
     worker.pause()  # its guard as well
 
 
-def _thaw(worker: Service) -> None:
-    """Raises AssertionError where what it wanted to commit is not refused."""
+def _thaw(site: Site, worker: Service) -> None:
+    """Let it go on, at last as any other. Raises AssertionError where what it wanted to commit is not refused."""
     before = len(worker.said())
     worker.resume()
     eventually(
@@ -103,6 +96,10 @@ def _thaw(worker: Service) -> None:
         SECONDS,
     )
     worker.held = False
+    _until_all_back(site)
+    if killpoints.__name__ in worker.process.command:
+        _restart(worker)
+        worker.held = False
 
 
 def _freeze_sink(site: Site, rng: random.Random) -> None:
@@ -134,12 +131,18 @@ def _change_number(site: Site, rng: random.Random) -> None:
 def _roll(site: Site, _: random.Random) -> None:
     """Each worker is stopped by SIGTERM and started again under its id, one after another."""
     for worker in site.workers.values():
-        worker.held = True
-        worker.stop()
-        worker.start()
+        site.until_ready(worker)
+        _restart(worker)
         worker.held = False
         site.until_ready(worker)
         site.until_progress()
+
+
+def _restart(worker: Service, module: str = "flyback", **environment: str) -> None:
+    """By SIGTERM, under its id. Whoever calls this lets the supervisor have it again."""
+    worker.held = True
+    worker.stop()
+    worker.start(module, **environment)
 
 
 def _assigned(workers: Collection[Service]) -> set[int]:
