@@ -80,7 +80,8 @@ def schema_that_comes_too_late(site: Site, rng: random.Random) -> None:
         return any(text.search(worker.said()[said[name] :]) for name, worker in site.workers.items())
 
     eventually(given_up, f"a worker gives up and names schema id {expected}", SECONDS)
-    assert any(worker.exits[UnknownSchema.exit_code] for worker in site.workers.values())
+    ended = UnknownSchema.exit_code
+    eventually(lambda: any(worker.exits[ended] for worker in site.workers.values()), f"it ends with {ended}", SECONDS)
     assert newer.register() == expected, "the registry did not give the next id"
     _until_well(site)
 
