@@ -97,10 +97,11 @@ class _Stall:
         self._since = time.monotonic()
 
     def look(self, at: int, waiting: bool) -> float:
-        """Seconds without progress until now."""
+        """Seconds without progress until now, 0 where there was nothing to be done either."""
         now = time.monotonic()
-        stall = now - self._since
-        if at != self._at or not waiting:
+        moved = at != self._at
+        stall = now - self._since if moved or waiting else 0.0
+        if moved or not waiting:
             self._at, self._since = at, now
         return stall
 
