@@ -76,7 +76,7 @@ class Transactions:
                 self._produce(output)
             if offsets:
                 self._producer.send_offsets_to_transaction(offsets, group_metadata, self._timeout)
-            self._finish(deadline=time.monotonic() + 2 * self._timeout)
+            self._insist(self._producer.commit_transaction)
         except KafkaException as error:
             self._abort(error.args[0])
             metrics.TRANSACTIONS.labels("aborted").inc()
@@ -92,11 +92,12 @@ class Transactions:
             except BufferError:  # librdkafka's queue is full: it empties itself while we wait
                 self._producer.poll(0.05)
 
-    def _finish(self, deadline: float) -> None:
-        """Commit. A time-out says nothing about the outcome; asking again does, until the deadline."""
+    def _insist(self, end: Callable[[float], None]) -> None:
+        """Commit or abort. A time-out says nothing about the outcome; asking again does, for a while."""
+        deadline = time.monotonic() + 2 * self._timeout
         while True:
             try:
-                return self._producer.commit_transaction(self._timeout)
+                return end(self._timeout)
             except KafkaException as error:
                 if not error.args[0].retriable() or time.monotonic() >= deadline:
                     raise
@@ -105,7 +106,7 @@ class Transactions:
         if cause.fatal():
             raise _ended(cause)
         try:
-            self._producer.abort_transaction(self._timeout)
+            self._insist(self._producer.abort_transaction)
         except KafkaException as error:
             raise _ended(error.args[0]) from error
 

@@ -132,11 +132,24 @@ def test_an_aborted_batch_is_read_again(stage: Stage) -> None:
     stage.check()
 
 
+def test_an_abort_that_takes_too_long_is_asked_for_again(stage: Stage) -> None:
+    worker = stage.worker()
+    worker.step(10)
+    stage.send(a_prediction(), a_correction())
+    stage.kafka.fail("before", "send_offsets_to_transaction", must_abort())
+    stage.kafka.fail("before", "abort_transaction", timed_out())
+
+    stage.settle(worker)
+
+    assert stage.kafka.calls.count(("a", "abort_transaction")) == 2
+    stage.check()
+
+
 @pytest.mark.parametrize(
     ("abort", "error"),
     [
         (lambda: failure(KafkaError._FENCED, fatal=True), WorkerFenced),
-        (timed_out, BrokerError),
+        (lambda: failure(KafkaError._STATE), BrokerError),
     ],
 )
 def test_a_worker_whose_abort_fails_ends(
