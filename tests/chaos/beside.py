@@ -142,5 +142,6 @@ def until_derived(other: end_to_end.Site, name: str, n: int) -> None:
 def end_offsets(other: end_to_end.Site, names: list[str]) -> dict[tuple[str, int], int]:
     places = [TopicPartition(topic, p) for topic in names for p in range(other.settings.partitions)]
     latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-    asked = AdminClient(other.settings.kafka()).list_offsets(dict.fromkeys(places, latest))
+    admin = AdminClient(other.settings.kafka())  # kept until the answers are there
+    asked = admin.list_offsets(dict.fromkeys(places, latest))
     return {(place.topic, place.partition): future.result().offset for place, future in asked.items()}
