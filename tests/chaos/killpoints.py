@@ -170,11 +170,16 @@ def wrap_sink(trigger: Trigger) -> None:
 WRAP = {"worker": wrap_worker, "sink": wrap_sink}
 
 
+def _end_by(number: signal.Signals) -> None:
+    """By this thread: sent to the process, a SIGSTOP lets it run on until another thread has taken the signal."""
+    signal.pthread_kill(threading.get_ident(), number)
+
+
 def main() -> None:
     from flyback.cli.entry import main as run
 
     number = signal.Signals[os.environ.get(SIGNAL, "SIGKILL")]
-    WRAP[sys.argv[1]](Trigger(Path(os.environ[FILE]), lambda: os.kill(os.getpid(), number)))
+    WRAP[sys.argv[1]](Trigger(Path(os.environ[FILE]), lambda: _end_by(number)))
     run()
 
 
