@@ -42,6 +42,13 @@ class Row:
     def failed(self) -> bool:
         return self.problem is not None or bool(self.lost or self.double or self.wrong)
 
+    @property
+    def outcome(self) -> str:
+        """In a few words, and why it failed."""
+        if self.failed:
+            return f"FAILED ({self.problem or '; '.join(self.named)})"
+        return f"SKIPPED ({self.skipped})" if self.skipped else "nothing found"
+
 
 def table(rows: Sequence[Row]) -> str:
     """Markdown. A round that did not get as far as a verdict has no counts."""

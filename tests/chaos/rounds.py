@@ -145,8 +145,7 @@ def _run(one: Round, seed: int, folder: Path, places: _SharedPlaces, say: Say) -
         row.folder = own
     else:
         shutil.rmtree(own, ignore_errors=True)
-    outcome = f"FAILED ({row.problem or '; '.join(row.named)})" if row.failed else f"SKIPPED ({row.skipped})" if row.skipped else "nothing found"
-    say(f"{one.name}: {outcome} after {row.times} times, {row.seconds:.0f} s")
+    say(f"{one.name}: {row.outcome} after {row.times} times, {row.seconds:.0f} s")
     return row
 
 
