@@ -330,18 +330,18 @@ from flyback.streams.transactions import Transactions
 
 moment, count = sys.argv[1], 0
 replay._MESSAGES = {SLICE}
-finish = Transactions._finish
+insist = Transactions._insist
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
-def dying(self, deadline):
+def dying(self, end):
     global count
     count += 1
     if (moment, count) == ("before the commit", 2):
         assert self._producer.flush(60) == 0
         die()
-    finish(self, deadline)
+    insist(self, end)
     if (moment, count) == ("after the commit", 2):
         die()
 
@@ -350,7 +350,7 @@ def hook(letter):
         die()
     return letter.key, letter.value
 
-Transactions._finish = dying
+Transactions._insist = dying
 replay.replay(settings.load(), repair=hook)
 """
 
