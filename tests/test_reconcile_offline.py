@@ -175,7 +175,6 @@ def test_derived_rows_whose_raw_events_are_not_in_the_lake_are_named(tmp_path: P
 
 def test_a_full_disk_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.TemporaryFile", lambda: Path("/dev/full").open("w+b"))  # noqa: SIM115
-    spool = Spool()
-    spool.add(Output("t", 0, b"t", b"v"))
-    with pytest.raises(FlybackError, match="TMPDIR"):
+    with pytest.raises(FlybackError, match="TMPDIR"), Spool() as spool:
+        spool.add(Output("t", 0, b"t", b"v"))
         list(spool)

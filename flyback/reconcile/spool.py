@@ -9,7 +9,7 @@ import pickle
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Self
 
 from flyback.errors import FlybackError
@@ -27,7 +27,8 @@ class Spool:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self._file.close()
+        with suppress(OSError):  # closing writes what is buffered, to a disk that may be full
+            self._file.close()
 
     def __len__(self) -> int:
         return self.topics.total()
