@@ -44,6 +44,8 @@ class Transactions:
                 "linger.ms": 1,
                 "partitioner": "murmur2_random",
                 "message.max.bytes": largest,
+                # raw topics, into which dead letters go back, take no larger one
+                "batch.size": min(1_000_000, settings.max_event_bytes + 65_536),
                 "queue.buffering.max.kbytes": max(32_768, 2 * largest // 1024),
                 "client.id": name,
             }

@@ -104,6 +104,19 @@ def test_a_message_goes_back_as_it_was_into_the_partition_of_its_key(settings: S
         assert wire.headers(message) == [("traceparent", b"00-1"), (FROM, where[key].encode())]
 
 
+def test_large_messages_go_back_though_the_topic_takes_few_of_them_at_once(
+    kafka_bootstrap: str, topic_prefix: str
+) -> None:
+    small = load(
+        bootstrap_servers=kafka_bootstrap, topic_prefix=topic_prefix, max_event_bytes=50_000, compression="none"
+    )
+    topics.create(small)
+    cemetery = Cemetery(small)
+    for i in range(10):
+        cemetery.bury(a_correction(f"task {i}", reason="x" * 49_000), "wrong_partition")
+    assert replay(small).replayed == 10
+
+
 def test_doing_it_again_adds_nothing(settings: Settings, cemetery: Cemetery) -> None:
     where = [cemetery.bury(message, "wrong_partition") for message in tasks(3)]
     assert replay(settings).replayed == 3
