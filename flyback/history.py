@@ -233,8 +233,8 @@ def _to_the_end(
     consumer.assign([TopicPartition(*place, starts[place]) for place in starts])
     deadline = time.monotonic() + seconds
     while open_places:
-        for message in consumer.consume(_BATCH, 0.1):
-            deadline = time.monotonic() + seconds
+        messages = consumer.consume(_BATCH, 0.1)
+        for message in messages:
             place = (str(message.topic()), int(message.partition() or 0))
             error = message.error()
             if error is None:
@@ -248,6 +248,8 @@ def _to_the_end(
                 open_places.discard(place)
             elif error.fatal() or not error.retriable():
                 raise BrokerError(f"cannot read {place[0]}/{place[1]}: {error.str()}")
-        if open_places and time.monotonic() > deadline:
+        if messages:  # whoever takes them may have taken long
+            deadline = time.monotonic() + seconds
+        elif open_places and time.monotonic() > deadline:
             names = ", ".join(f"{topic}/{partition}" for topic, partition in sorted(open_places))
             raise BrokerError(f"nothing came from {names} for {seconds:g} s: is the broker healthy?")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 from confluent_kafka import Producer
@@ -74,6 +75,20 @@ def test_the_embedded_broker_is_read_to_its_real_end(embedded_bootstrap: str, to
     assert producer.flush(10) == 0
     assert len(values(settings, topic_prefix)) == 50
     assert history.next_offsets(settings, [topic_prefix])[topic_prefix, 0] == 50
+
+
+def test_a_reader_may_take_longer_over_a_message_than_kafka_may(
+    kafka_bootstrap: str, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_with_topic(kafka_bootstrap, topic_prefix)
+    producer = Producer(settings.kafka())
+    send(producer, topic_prefix, 2)
+    assert producer.flush(10) == 0
+    monkeypatch.setattr(history, "_BATCH", 1)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for _ in history.read(settings, [topic_prefix]):
+        now += 3600
 
 
 def test_an_empty_topic_has_nothing_and_ends_at_once(kafka_bootstrap: str, topic_prefix: str) -> None:
