@@ -29,7 +29,7 @@ from flyback.errors import ConfigurationError, FlybackError, RegistryUnavailable
 from flyback.schemas.catalog import Catalog, open_catalog
 from flyback.settings import Settings
 from flyback.streams import process, rate_cells, windows
-from flyback.streams.clients import KafkaClients
+from flyback.streams.clients import EMBEDDED_CLUSTER, KafkaClients
 from flyback.streams.engine import Engine
 from flyback.streams.process import RunnableEngine, backoff
 from flyback.streams.topology import Topology
@@ -43,7 +43,6 @@ WINDOW_SECONDS = 5.0
 WINDOW_SHARE = 0.02
 # brokers refuse shorter ones by default, and Faust then hangs
 LEAST_SESSION_SECONDS = 6.0
-EMBEDDED_CLUSTER = "tansu_cluster"
 # joining a group takes half of it there
 EMBEDDED_SESSION_SECONDS = 2.0
 

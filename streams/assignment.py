@@ -311,7 +311,7 @@ class Assignment:
                 raise
             return False  # an open transaction of a predecessor, or no broker: asked again in the next step
         log_start = {topic: first for topic, (first, _) in edges.items()}
-        log_end = {topic: end for topic, (_, end) in edges.items()}
+        log_end = {topic: end for topic, (_, end) in edges.items()} if self._cluster.tells_log_ends else {}
         partition.start = restore.starting_offsets(partition.number, known, log_start, log_end, self._accept_loss)
         partition.unclaimed = partition.start != committed
         begin = restore.replay_from(partition.number, partition.meta.applied, partition.start, log_start)

@@ -21,6 +21,8 @@ from flyback.settings import Settings
 
 log = get_logger(__name__)
 _LIBRDKAFKA = logging.getLogger("librdkafka")
+EMBEDDED_CLUSTER = "tansu_cluster"
+"""The embedded broker's cluster id, always."""
 
 Headers = Sequence[tuple[str, bytes | None]]
 OnPartitions = Callable[[Any, list[TopicPartition]], None]
@@ -80,6 +82,11 @@ class Cluster:
     cluster_id: str
     topic_ids: Mapping[str, str]
     partitions: Mapping[str, int]
+
+    @property
+    def tells_log_ends(self) -> bool:
+        """Whether the end of a log is what the broker says: the embedded one names its last batch's first offset."""
+        return self.cluster_id != EMBEDDED_CLUSTER
 
 
 class Clients(Protocol):

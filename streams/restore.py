@@ -34,10 +34,10 @@ def starting_offsets(
     """Where the group goes on in one partition: at its committed offsets, at the log start where it has none.
 
     Raises RefusedToStart where retention has deleted events that the group never processed (with `accept_loss` they
-    are told of and left out), and where the log ends before the group's offset.
+    are told of and left out), and where the log ends before the group's offset. `log_end`: {} where no one knows it.
     """
     for topic, offset in committed.items():
-        if offset is not None and offset > log_end[topic]:
+        if offset is not None and offset > log_end.get(topic, offset):
             raise RefusedToStart(
                 f"{topic}/{partition}: the group's offset {offset} is past the log's end {log_end[topic]}: the topic "
                 "lost events, or is another one of this name. Stop all workers, set the group's offsets to the end "

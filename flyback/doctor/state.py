@@ -40,7 +40,7 @@ class Standing:
             partition,
             {topic: self.committed[topic, partition] for topic in topics},
             self.log_start(partition),
-            {topic: self.bounds[topic, partition][1] for topic in topics},
+            {topic: self.bounds[topic, partition][1] for topic in topics} if self.cluster.tells_log_ends else {},
         )
 
     def log_start(self, partition: int) -> dict[str, int]:
