@@ -14,12 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flyback.errors import InvalidEvent, RegistryUnavailable, UnknownSchema
-from flyback.schemas import codec, wire
+from flyback.schemas import certain, codec, wire
 from flyback.schemas.catalog import BundledCatalog, Catalog
 from flyback.schemas.codec import Record, Schema, bundled
 from flyback.schemas.intake import REASONS
 from flyback.schemas.rules import MAX_LABEL
-from flyback.sinks import decode
 from flyback.sinks.columns import check_range, from_records, record_schema
 from flyback.sinks.decode import Decoder
 from flyback.sinks.message import Message
@@ -282,7 +281,7 @@ def test_a_batch_that_is_decoded_in_pieces_is_the_same_in_the_same_order(monkeyp
     good = [message("Prediction", prediction(f"t{i}"), i) for i in range(100)]
     messages = [m._replace(value=b"bad") if m.offset in (30, 77) else m for m in good]
     whole = decoder("Prediction").decode(messages)
-    monkeypatch.setattr(decode, "_PIECE", 20 * messages[0].size)
+    monkeypatch.setattr(certain, "_PIECE", 20 * messages[0].size)
     pieces = decoder("Prediction").decode(messages)
     assert pieces == whole
     assert [rejected.index for rejected in pieces.rejected] == [30, 77]

@@ -6,20 +6,21 @@ row (it then takes the slow path, which decides), never true for an invalid one:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
-from typing import TypeAlias
+from functools import cache
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flyback.schemas.codec import bundled
+from flyback.schemas.murmur import partitions_for
 from flyback.schemas.rules import MAX_LABEL, MAX_MICROS, MIN_MICROS, MIN_PROBABILITY
-from flyback.sinks.columns import key_value, record_schema
-from flyback.streams.topology import partition_for
 
 Mask: TypeAlias = pa.BooleanArray
 
-_partition_for = lru_cache(maxsize=65_536)(partition_for)  # the events of a task share their key
+_MOST_ENTRIES = 50  # of a map; a row with more of them is left to the slow path
 
 
 def valid(record: str, batch: pa.RecordBatch) -> Mask:
@@ -27,28 +28,20 @@ def valid(record: str, batch: pa.RecordBatch) -> Mask:
     return _all([_true(batch.num_rows), *_RULES.get(record, _no_rules)(batch)])
 
 
-def keyed(batch: pa.RecordBatch, keys: Sequence[bytes | None], partitions: Sequence[int], partition_count: int) -> Mask:
+def keyed(batch: pa.RecordBatch, keys: Sequence[bytes | None], found_in: Sequence[int], partitions: int) -> Mask:
     """True where the key is the task_id and hashes to the partition that the message was found in."""
-    task_ids = batch.column("task_id").cast(pa.binary())
-    same = pc.fill_null(pc.equal(pa.array(keys, pa.binary()), task_ids), False)
-    there = [
-        bool(key) and _partition_for(key, partition_count) == partition
-        for key, partition in zip(keys, partitions, strict=True)
-    ]
-    return pc.and_(same, pa.array(there, pa.bool_()))
+    given = pa.array(keys, pa.binary())
+    same = pc.equal(given, batch.column("task_id").cast(pa.binary()))
+    there = pc.equal(partitions_for(given, partitions), pa.array(found_in, pa.int32()))
+    return pc.fill_null(pc.and_(same, there), False)
 
 
 def times_in_range(record: str, batch: pa.RecordBatch) -> Mask:
     """True where every time lies in the years 1 to 9999."""
     masks = [_true(batch.num_rows)]
-    for field in record_schema(record):
-        column, types = batch.column(field.name), [field]
-        if pa.types.is_struct(field.type):
-            types = list(field.type)
-        for inner in types:
-            if pa.types.is_timestamp(inner.type):
-                times = column if inner is field else pc.struct_field(column, inner.name)
-                masks.append(_between(times, MIN_MICROS, MAX_MICROS))
+    for field, *inner in _times(record):
+        column = batch.column(field)
+        masks.append(_between(pc.struct_field(column, inner) if inner else column, MIN_MICROS, MAX_MICROS))
     return _all(masks)
 
 
@@ -57,13 +50,45 @@ def distinct_map_keys(batch: pa.RecordBatch) -> Mask:
     masks = [_true(batch.num_rows)]
     for column in batch.columns:
         if pa.types.is_map(column.type):
-            column = column.cast(key_value(column.type.item_type))  # Arrow's functions take lists only
-            rows = pc.list_parent_indices(column)
-            entries = pa.table({"row": rows, "key": pc.struct_field(pc.list_flatten(column), "key")})
-            counts = entries.group_by(["row", "key"]).aggregate([([], "count_all")])
-            twice = counts.filter(pc.greater(counts["count_all"], 1))["row"]
-            masks.append(_without(batch.num_rows, twice))
+            masks.append(_distinct_keys(column))
     return _all(masks)
+
+
+def _distinct_keys(column: pa.MapArray) -> Mask:
+    entries = column.cast(pa.list_(pa.struct([("key", pa.string()), ("value", column.type.item_type)])))
+    lengths = pc.list_value_length(entries)  # Arrow's functions take lists only
+    longest = pc.max(lengths).as_py() or 0
+    if longest < 2:
+        return _true(len(column))
+    rows = pc.list_parent_indices(entries)
+    keys = pc.struct_field(pc.list_flatten(entries), "key")
+    twice = []
+    for apart in range(1, min(longest, _MOST_ENTRIES)):
+        same_row = pc.equal(rows[apart:], rows[:-apart])
+        twice += rows[apart:].filter(pc.and_(same_row, pc.equal(keys[apart:], keys[:-apart]))).to_pylist()
+    return pc.and_(pc.less_equal(lengths, _MOST_ENTRIES), _without(len(column), pa.array(twice, rows.type)))
+
+
+@cache
+def _times(record: str) -> tuple[tuple[str, ...], ...]:
+    """Where the record has times: a field, or a field and one of the record in it."""
+    named: dict[str, Any] = {}
+    found: list[tuple[str, ...]] = []
+    for field in json.loads(bundled(record).text)["fields"]:
+        kind = field["type"]
+        kind = named.get(kind, kind) if isinstance(kind, str) else kind
+        if not isinstance(kind, dict):
+            continue
+        if kind["type"] == "record":
+            named[kind["name"]] = kind
+            found += [(field["name"], inner["name"]) for inner in kind["fields"] if _is_time(inner["type"])]
+        elif _is_time(kind):
+            found.append((field["name"],))
+    return tuple(found)
+
+
+def _is_time(kind: Any) -> bool:
+    return isinstance(kind, dict) and kind.get("logicalType") == "timestamp-micros"
 
 
 def _prediction(batch: pa.RecordBatch) -> Iterable[Mask]:

@@ -1,0 +1,115 @@
+"""Raw events as a busy site sends them: about 1 KB of text, one in ten is feedback, some early, some twice.
+
+Seeded: the same numbers give the same events, but for their times, which are now.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from flyback.schemas import codec
+from flyback.schemas.catalog import BundledCatalog
+from flyback.schemas.codec import Record
+from flyback.streams.topology import partition_for
+
+FEEDBACK = 0.10
+EARLY = 0.10
+COPIES = 0.01
+_TEXTS = 500
+
+
+@dataclass
+class Expected:
+    """What a state must hold after all of it."""
+
+    predictions: int = 0
+    feedback: int = 0
+    reviewed: set[str] = field(default_factory=set)
+
+
+def _texts(chance: random.Random, characters: int) -> list[str]:
+    """Sentences over a vocabulary in which, as in a language, few words are frequent."""
+    syllables = [a + b + c for a in "bdfglmnprstv" for b in "aeiou" for c in ("", "n", "r", "s", "st")]
+    words = ["".join(chance.choices(syllables, k=chance.choice((1, 1, 2, 2, 3)))) for _ in range(4_000)]
+    weights = [1 / (rank + 3) for rank in range(len(words))]
+    return [" ".join(chance.choices(words, weights, k=characters // 5))[:characters] for _ in range(_TEXTS)]
+
+
+def messages(
+    events: int, partitions: int, expected: Expected, seed: int = 1
+) -> Iterator[tuple[str, int, bytes, bytes]]:
+    """Record, partition, key and value of so many raw events, in the order in which they are sent."""
+    chance = random.Random(seed)
+    inputs, outputs = _texts(chance, 430), _texts(chance, 330)
+    catalog = BundledCatalog()
+    ids = {record: catalog.id_for(record, "") for record in ("Prediction", "Correction", "Grade")}
+
+    def framed(record: str, event: Record) -> tuple[str, int, bytes, bytes]:
+        key = event["task_id"].encode()
+        return record, partition_for(key, partitions), key, codec.encode(record, event, ids[record])
+
+    def new_id() -> str:
+        return str(uuid.UUID(int=chance.getrandbits(128), version=4))
+
+    def text(body: str) -> Record:
+        return {"content_type": "text/plain", "body": body}
+
+    def feedback(task: str, prediction: str) -> tuple[str, int, bytes, bytes]:
+        expected.feedback += 1
+        expected.reviewed.add(task)
+        common = {
+            "task_id": task,
+            "prediction_id": prediction,
+            "author": {"kind": "HUMAN", "name": f"reviewer-{chance.randrange(20)}", "version": ""},
+            "sampling_probability": 0.1,
+            "attributes": {"tool": "web"},
+            "occurred_at": time.time_ns() // 1000,
+        }
+        if chance.random() < 0.2:
+            scores = [{"criterion": name, "score": float(chance.randrange(6)), "max_score": 5.0} for name in "abc"]
+            rubric = {"rubric": "tone", "rubric_version": "2", "rationale": None, "passed": chance.random() < 0.7}
+            return framed("Grade", {"grade_id": new_id(), "scores": scores, **rubric, **common})
+        wrong = chance.random() < 0.4
+        verdict = {
+            "verdict": "CORRECTED" if wrong else "CONFIRMED",
+            "output": text(chance.choice(outputs)) if wrong else None,
+            "authority": 0,
+            "reason": chance.choice(inputs)[:80],
+            "error_category": None,
+        }
+        return framed("Correction", {"correction_id": new_id(), **verdict, **common})
+
+    sent = 0
+    while sent < events:
+        task, prediction = new_id(), new_id()
+        reviewed = chance.random() < FEEDBACK / (1 - FEEDBACK)
+        early = reviewed and chance.random() < EARLY
+        burst = [feedback(task, prediction)] if early else []
+        burst.append(
+            framed(
+                "Prediction",
+                {
+                    "prediction_id": prediction,
+                    "task_id": task,
+                    "actor": {"kind": "MODEL", "name": f"model-{chance.randrange(3)}", "version": "2026-11"},
+                    "input": text(chance.choice(inputs)),
+                    "output": text(chance.choice(outputs)),
+                    "context": [],
+                    "confidence": chance.random(),
+                    "segment": f"customer-{chance.randrange(10)}",
+                    "attributes": {"language": "en", "tenant": "t1"},
+                    "occurred_at": time.time_ns() // 1000,
+                },
+            )
+        )
+        expected.predictions += 1
+        if reviewed and not early:
+            burst.append(feedback(task, prediction))
+        if chance.random() < COPIES:
+            burst.append(chance.choice(burst))
+        yield from burst
+        sent += len(burst)

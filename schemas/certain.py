@@ -1,0 +1,170 @@
+"""Whole batches of messages to Arrow columns: the rows that are valid beyond doubt, and who needs a second look.
+
+pyruhvro decodes a batch at once. What is not certainly as `flyback.schemas.intake.accept` and fastavro would have it
+is left to them: they alone decide what is invalid and why, and speed never changes a result.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence, Set
+from functools import cache
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyruhvro
+
+from flyback.errors import InvalidEvent, UnknownSchema
+from flyback.schemas import certify, wire
+from flyback.schemas.catalog import Catalog
+from flyback.schemas.codec import Schema, bundled
+from flyback.schemas.rules import CHECKS
+
+_PIECE = 8_000_000  # bytes that are decoded at once: doing so takes several times as much memory as they have
+_FEW = 8  # below this, halving a bad batch further costs more than decoding its messages one by one
+
+
+class Rows(NamedTuple):
+    """Rows that are valid beyond doubt, as pyruhvro decodes them, with their positions among the messages."""
+
+    batch: pa.RecordBatch
+    positions: list[int]
+    schema: Schema
+
+
+def rows(
+    record: str,
+    values: Sequence[bytes | None],
+    keys: Sequence[bytes | None],
+    found_in: Sequence[int],
+    partitions: int,
+    max_bytes: int,
+    catalog: Catalog,
+    given_up: Set[int] = frozenset(),
+) -> tuple[list[Rows], list[int]]:
+    """What is certain of messages with these values, keys and partitions; and the positions of the others, in order.
+
+    Of derived records, which have no rules, keys and sizes are not looked at. Schema ids in `given_up` are left to the
+    slow path where the catalog does not know them; else this raises UnknownSchema or RegistryUnavailable.
+    """
+    raw = record in CHECKS
+    doubtful: list[int] = []
+    by_header: defaultdict[bytes, list[int]] = defaultdict(list)
+    for position, value in enumerate(values):
+        if value is None or (raw and len(value) > max_bytes):
+            doubtful.append(position)
+        else:
+            by_header[value[: wire.HEADER]].append(position)
+    certain = []
+    for header, positions in by_header.items():
+        writer = _current(record, header, catalog, given_up)
+        if writer is None:
+            doubtful += positions
+            continue
+        for piece in _pieces(values, positions):
+            bodies = [values[i][wire.HEADER :] for i in piece]  # type: ignore[index]
+            for batch, decoded, found in _halving(pyruhvro_schema(record), bodies, piece, doubtful):
+                sure = _sure(record, batch, decoded)
+                if raw:
+                    own_keys, own_places = [keys[i] for i in found], [found_in[i] for i in found]
+                    sure = pc.and_(sure, certify.keyed(batch, own_keys, own_places, partitions))
+                else:
+                    sure = pc.and_(sure, certify.times_in_range(record, batch))
+                if not pc.all(sure).as_py():
+                    flags = sure.to_pylist()
+                    doubtful += [i for i, is_sure in zip(found, flags, strict=True) if not is_sure]
+                    found = [i for i, is_sure in zip(found, flags, strict=True) if is_sure]
+                    batch = batch.filter(sure)
+                certain.append(Rows(batch, found, writer))
+    return certain, sorted(doubtful)
+
+
+def _sure(record: str, batch: pa.RecordBatch, bodies: list[bytes]) -> certify.Mask:
+    # One valid body a row: pyruhvro reads past trailing bytes and forgives odd encodings. What it writes again
+    # without a difference was read right.
+    again = pyruhvro.serialize_record_batch(batch, pyruhvro_schema(record), 1)[0]
+    sure = pc.and_(pc.equal(again, pa.array(bodies, again.type)), certify.distinct_map_keys(batch))
+    return pc.fill_null(pc.and_(sure, certify.valid(record, batch)), False)
+
+
+def _current(record: str, header: bytes, catalog: Catalog, given_up: Set[int]) -> Schema | None:
+    """The schema of messages with this header where it lays them out as this version's does."""
+    try:
+        schema_id = wire.schema_id(header)
+    except InvalidEvent:
+        return None
+    try:
+        writer = catalog.schema(schema_id)
+    except UnknownSchema:
+        if schema_id in given_up:
+            return None
+        raise
+    return writer if _same_body(writer, bundled(record)) else None
+
+
+def _pieces(values: Sequence[bytes | None], positions: list[int]) -> Iterator[list[int]]:
+    """The positions in order, cut where the messages come to `_PIECE` bytes."""
+    piece: list[int] = []
+    size = 0
+    for i in positions:
+        piece.append(i)
+        size += len(values[i] or b"")
+        if size >= _PIECE:
+            yield piece
+            piece, size = [], 0
+    yield piece
+
+
+def _halving(
+    schema: str, bodies: list[bytes], positions: list[int], doubtful: list[int]
+) -> Iterator[tuple[pa.RecordBatch, list[bytes], list[int]]]:
+    """What decodes, in as few batches as can be. pyruhvro does not say which body is bad, so halves are tried."""
+    if len(bodies) <= _FEW:
+        doubtful += positions
+        return
+    batch = _decoded(schema, bodies)
+    if batch is not None:
+        yield batch, bodies, positions
+        return
+    middle = len(bodies) // 2
+    yield from _halving(schema, bodies[:middle], positions[:middle], doubtful)
+    yield from _halving(schema, bodies[middle:], positions[middle:], doubtful)
+
+
+def _decoded(schema: str, bodies: list[bytes]) -> pa.RecordBatch | None:
+    """The batch, or None where one of the bodies is bad."""
+    try:
+        batch = pyruhvro.deserialize_array(bodies, schema)
+        batch.validate(full=True)  # pyruhvro does not look whether strings are UTF-8
+    except (ValueError, pa.ArrowException):
+        return None
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":  # Rust's, which derives from BaseException
+            return None
+        raise
+    return batch
+
+
+@cache
+def pyruhvro_schema(record: str) -> str:
+    """Without logical types (pyruhvro's times have no zone) and without documentation."""
+    return json.dumps(_shape(json.loads(bundled(record).text)))
+
+
+@cache
+def _same_body(writer: Schema, reader: Schema) -> bool:
+    """Whether the bodies of both are laid out alike, so that one can be read as the other."""
+    try:
+        return bool(_shape(json.loads(writer.text)) == _shape(json.loads(reader.text)))
+    except ValueError:  # a registry also holds Protobuf
+        return False
+
+
+def _shape(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _shape(value) for key, value in node.items() if key not in ("doc", "logicalType")}
+    if isinstance(node, list):
+        return [_shape(item) for item in node]
+    return node
