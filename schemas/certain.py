@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -42,12 +42,10 @@ def rows(
     partitions: int,
     max_bytes: int,
     catalog: Catalog,
-    given_up: Set[int] = frozenset(),
 ) -> tuple[list[Rows], list[int]]:
     """What is certain of messages with these values, keys and partitions; and the positions of the others, in order.
 
-    Of derived records, which have no rules, keys and sizes are not looked at. Schema ids in `given_up` are left to the
-    slow path where the catalog does not know them; else this raises UnknownSchema or RegistryUnavailable.
+    Of derived records, which have no rules, keys and sizes are not looked at. Raises RegistryUnavailable.
     """
     raw = record in CHECKS
     doubtful: list[int] = []
@@ -59,7 +57,7 @@ def rows(
             by_header[value[: wire.HEADER]].append(position)
     certain = []
     for header, positions in by_header.items():
-        writer = _current(record, header, catalog, given_up)
+        writer = _current(record, header, catalog)
         if writer is None:
             doubtful += positions
             continue
@@ -89,18 +87,12 @@ def _sure(record: str, batch: pa.RecordBatch, bodies: list[bytes]) -> certify.Ma
     return pc.fill_null(pc.and_(sure, certify.valid(record, batch)), False)
 
 
-def _current(record: str, header: bytes, catalog: Catalog, given_up: Set[int]) -> Schema | None:
+def _current(record: str, header: bytes, catalog: Catalog) -> Schema | None:
     """The schema of messages with this header where it lays them out as this version's does."""
     try:
-        schema_id = wire.schema_id(header)
-    except InvalidEvent:
+        writer = catalog.schema(wire.schema_id(header))
+    except (InvalidEvent, UnknownSchema):
         return None
-    try:
-        writer = catalog.schema(schema_id)
-    except UnknownSchema:
-        if schema_id in given_up:
-            return None
-        raise
     return writer if _same_body(writer, bundled(record)) else None
 
 

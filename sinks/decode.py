@@ -65,7 +65,6 @@ class Decoder:
             self.partitions,
             self.max_bytes,
             self.catalog,
-            given_up,
         )
         parts = [(columns.from_avro(self.record, rows.batch), rows.positions) for rows in found]
         accepted, rejected = self._slow(messages, doubtful, given_up)

@@ -291,7 +291,7 @@ class Engine:
         arrived = Arrived(self._records[topic], event, topic, partition, message.offset(), message.timestamp()[1])
         headers = wire.headers(message)
         trace = next((content or b"" for name, content in headers if name == TRACEPARENT), b"")
-        return ValidMessage(arrived, value, self._catalog.schema(wire.schema_id(value)), trace, headers)
+        return ValidMessage.of(arrived, value, self._catalog.schema(wire.schema_id(value)), trace, headers)
 
     def _results(self, partition: int, matched: Matched) -> Iterable[Output]:
         for pair in matched.pairs:

@@ -7,38 +7,75 @@ the engine writes what `match` returns after its transaction is committed.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from flyback.schemas import codec, wire
 from flyback.schemas.codec import Schema
 from flyback.streams import state
 from flyback.streams.clients import Headers
 from flyback.streams.join import FEEDBACK_ID, Arrived, Derived, derive, fingerprint, within
-from flyback.streams.rates import Cell, Counts, cell_of, closes_at, prediction_counts
+from flyback.streams.rates import Cell, Counts, cell_of, closes_at, counted_arrivals
 from flyback.streams.state import Entry, Meta, Store
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A valid raw event with the bytes it came in, their schema, and the trace it belongs to.
+class Message(NamedTuple):
+    """A valid raw event: where it stands, what it is matched by, and the bytes it came in with their schema.
 
     All its headers are there only while it is new: the state keeps the trace.
     """
 
-    arrived: Arrived
+    record: str
+    topic: str
+    partition: int
+    offset: int
+    arrived_at: int
+    task_id: str
+    key: bytes
+    """Of its first copy in the state."""
+    cell: Cell | None
+    """Where a prediction is counted."""
     value: bytes
     schema: Schema
     traceparent: bytes = b""
     headers: Headers = ()
 
+    @classmethod
+    def of(
+        cls, arrived: Arrived, value: bytes, schema: Schema, traceparent: bytes = b"", headers: Headers = ()
+    ) -> Message:
+        """The message of an event that is decoded already."""
+        event, record = arrived.event, arrived.record
+        task_id, prediction_id = event["task_id"], event["prediction_id"]
+        (key,) = state.first_copy_keys(record, [task_id], [prediction_id], [event.get(FEEDBACK_ID.get(record, ""))])
+        cell = cell_of(event) if record == "Prediction" else None
+        place = arrived.topic, arrived.partition, arrived.offset, arrived.arrived_at
+        return cls(record, *place, task_id, key, cell, value, schema, traceparent, headers)
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A derived event, the feedback that it comes from, and the trace it belongs to."""
+    @property
+    def episode(self) -> bytes:
+        """The key of its episode."""
+        return self.key[1:17]
 
-    derived: Derived
+    @property
+    def arrived(self) -> Arrived:
+        """The event itself, decoded from the bytes."""
+        event = codec.decode(self.record, self.value, self.schema)
+        return Arrived(self.record, event, self.topic, self.partition, self.offset, self.arrived_at)
+
+
+class Pair(NamedTuple):
+    """Two first copies that belong together, and the message that the feedback came in."""
+
+    prediction: Arrived
+    given: Arrived
     feedback: Message
+
+    @property
+    def derived(self) -> Derived:
+        """What the pair derives."""
+        return derive(self.prediction, self.given)
 
 
 @dataclass(slots=True)
@@ -70,7 +107,7 @@ class Matcher:
         """
         step = _Step(self, messages)
         for message in messages:
-            if message.arrived.record == "Prediction":
+            if message.record == "Prediction":
                 step.prediction(message)
             else:
                 step.feedback(message)
@@ -93,48 +130,52 @@ class _Step:
         self._matcher = matcher
         self._window_ms = matcher.window_ms
         self._waiting: dict[bytes, list[bytes]] = defaultdict(list)
+        self._new: Counter[Cell] = Counter()
+        self._spans: dict[Cell, range] = {}
         self._earliest: bytes | None = None
         self.matched = Matched()
         self._writes = self.matched.writes
-        schemas = {state.schema_key(wire.schema_id(m.value)): m.schema for m in messages}
-        keys = [*{key for message in messages for key in _keys(message.arrived)}, *schemas]
+        schemas = {state.schema_key(wire.schema_id(header)): s for header, s in _headers(messages).items()}
+        keys = [*_looked_up(messages), *schemas]
         self._known = dict(zip(keys, matcher.store.get(keys), strict=True))
         for key, schema in schemas.items():
             if self._known[key] is None:
                 self._writes[key] = schema.text.encode()
 
     def prediction(self, message: Message) -> None:
-        arrived = message.arrived
-        episode = _episode(arrived)
-        if not self._first_copy(state.PREDICTION + episode, message, keep=True):
+        if not self._first_copy(message, keep=True):
             return
-        cell = cell_of(arrived.event)
-        if prediction_counts(cell, arrived.arrived_at, self._window_ms):
-            self._count(cell, Counts(predictions=1))
+        cell, episode = message.cell, message.episode
+        assert cell is not None, "a prediction has one"
+        if message.arrived_at in self._span(cell):
+            self._new[cell] += 1
         if self._get(state.WAITING + episode) is not None:
+            arrived = message.arrived
             for key, entry in self._feedback_waiting(episode):
-                feedback = self._load(state.feedback_record(key), arrived.partition, entry)
-                if within(arrived, feedback.arrived, self._window_ms):
-                    self._writes[key] = entry._replace(value=b"", traceparent=b"").pack()
-                    self._pair(message, feedback)
+                given = self._load(state.feedback_record(key), message.partition, entry)
+                if within(arrived, given, self._window_ms):
+                    told = fingerprint(given.event)
+                    self._writes[key] = entry._replace(fingerprint=told, value=b"", traceparent=b"").pack()
+                    feedback = Message.of(given, entry.value, self._schema(entry.value), entry.traceparent)
+                    self._pair(episode, cell, Pair(arrived, given, feedback))
             self._writes[state.WAITING + episode] = None
 
     def feedback(self, message: Message) -> None:
-        arrived = message.arrived
-        episode = _episode(arrived)
+        episode = message.episode
         stored = self._get(state.PREDICTION + episode)
-        key = _feedback_key(arrived)
-        if not self._first_copy(key, message, keep=stored is None):
+        if not self._first_copy(message, keep=stored is None):
             return
         if stored is None:
-            self._waiting[episode].append(key)
-            self._mark_waiting(episode, arrived.arrived_at)
+            self._waiting[episode].append(message.key)
+            self._mark_waiting(episode, message.arrived_at)
             return
-        prediction = self._load("Prediction", arrived.partition, Entry.unpack(stored))
-        if within(prediction.arrived, arrived, self._window_ms):
-            self._pair(prediction, message)
+        prediction, given = self._load("Prediction", message.partition, Entry.unpack(stored)), message.arrived
+        if within(prediction, given, self._window_ms):
+            self._pair(episode, cell_of(prediction.event), Pair(prediction, given, message))
 
     def keep_counts(self) -> None:
+        for cell, predictions in self._new.items():
+            self._count(Cell(*cell), Counts(predictions=predictions))
         for cell, counts in self.matched.counts.items():
             self._writes[state.cell_key(cell)] = state.pack_counts(counts)
 
@@ -166,37 +207,51 @@ class _Step:
         self._matcher.expired_to = min(reached, self._earliest or reached)
         self.matched.expired = len(due)
 
-    def _first_copy(self, key: bytes, message: Message, keep: bool) -> bool:
-        """Remember a first copy, with its bytes where `keep`; tell duplicates and conflicts apart from it."""
-        content = fingerprint(message.arrived.event)
-        stored = self._get(key)
+    def _first_copy(self, message: Message, keep: bool) -> bool:
+        """Remember a first copy, by its bytes where `keep`; tell duplicates and conflicts apart from it."""
+        stored = self._get(message.key)
         if stored is not None:
-            if Entry.unpack(stored).fingerprint == content:
-                self.matched.duplicates[message.arrived.topic] += 1
+            if self._same_content(message, Entry.unpack(stored)):
+                self.matched.duplicates[message.topic] += 1
             else:
                 self.matched.conflicts.append(message)
             return False
-        at = message.arrived.arrived_at
-        entry = Entry(at, message.arrived.offset, content)
+        at, offset = message.arrived_at, message.offset
         if keep:
-            entry = entry._replace(traceparent=message.traceparent, value=message.value)
-        self._writes[key] = entry.pack()
-        self._forget_after(at, key)
+            entry = Entry(at, offset, traceparent=message.traceparent, value=message.value)
+        else:
+            entry = Entry(at, offset, fingerprint(message.arrived.event))
+        self._writes[message.key] = entry.pack()
+        self._forget_after(at, message.key)
         return True
 
-    def _pair(self, prediction: Message, feedback: Message) -> None:
-        self.matched.pairs.append(Pair(derive(prediction.arrived, feedback.arrived), feedback))
-        cell = cell_of(prediction.arrived.event)
-        if not prediction_counts(cell, prediction.arrived.arrived_at, self._window_ms):
+    def _same_content(self, message: Message, first: Entry) -> bool:
+        if first.value == message.value:
+            return True
+        content = first.fingerprint
+        if first.value:
+            content = fingerprint(self._load(message.record, message.partition, first).event)
+        return fingerprint(message.arrived.event) == content
+
+    def _pair(self, episode: bytes, cell: Cell, pair: Pair) -> None:
+        self.matched.pairs.append(pair)
+        if pair.prediction.arrived_at not in self._span(cell):
             return
-        if feedback.arrived.arrived_at >= closes_at(cell, self._window_ms):
+        if pair.given.arrived_at >= closes_at(cell, self._window_ms):
             return
-        key = state.REVIEW + _episode(prediction.arrived)
+        key = state.REVIEW + episode
         before = state.unpack_review(self._get(key))
-        after = before.with_feedback(feedback.arrived.record, feedback.arrived.event)
+        after = before.with_feedback(pair.given.record, pair.given.event)
         if after is not before:
             self._writes[key] = state.pack_review(after)
             self._count(cell, after.counts().minus(before.counts()))
+
+    def _span(self, cell: Cell) -> range:
+        """The arrivals (ms) with which a prediction is counted there."""
+        found = self._spans.get(cell)
+        if found is None:
+            found = self._spans[cell] = counted_arrivals(cell, self._window_ms)
+        return found
 
     def _count(self, cell: Cell, change: Counts) -> None:
         counts = self.matched.counts.get(cell)
@@ -229,17 +284,20 @@ class _Step:
             if stored is not None and (entry := Entry.unpack(stored)).value:
                 yield key, entry
 
-    def _load(self, record: str, partition: int, entry: Entry) -> Message:
-        """A stored first copy as the message that it was."""
+    def _load(self, record: str, partition: int, entry: Entry) -> Arrived:
+        """A stored first copy as the event that it was."""
+        event = codec.decode(record, entry.value, self._schema(entry.value))
+        return Arrived(record, event, self._matcher.topics[record], partition, entry.offset, entry.arrived_at)
+
+    def _schema(self, value: bytes) -> Schema:
+        """The schema of stored bytes."""
         schemas = self._matcher.schemas
-        schema_id = wire.schema_id(entry.value)
+        schema_id = wire.schema_id(value)
         if schema_id not in schemas:
             stored = self._get(state.schema_key(schema_id))
             assert stored is not None, "a schema is written together with the first bytes that need it"
             schemas[schema_id] = Schema(stored.decode())
-        event = codec.decode(record, entry.value, schemas[schema_id])
-        arrived = Arrived(record, event, self._matcher.topics[record], partition, entry.offset, entry.arrived_at)
-        return Message(arrived, entry.value, schemas[schema_id], entry.traceparent)
+        return schemas[schema_id]
 
     def _get(self, key: bytes) -> bytes | None:
         if key in self._writes:
@@ -249,19 +307,17 @@ class _Step:
         return self._known[key]
 
 
-def _episode(arrived: Arrived) -> bytes:
-    return state.episode_of(arrived.event["task_id"], arrived.event["prediction_id"])
+def _headers(messages: Iterable[Message]) -> dict[bytes, Schema]:
+    """The headers of the messages' values with the schemas that they name."""
+    return {message.value[: wire.HEADER]: message.schema for message in messages}
 
 
-def _feedback_key(arrived: Arrived) -> bytes:
-    record = arrived.record
-    return state.feedback_key(_episode(arrived), record, arrived.event[FEEDBACK_ID[record]])
-
-
-def _keys(arrived: Arrived) -> list[bytes]:
-    """What matching this event will look up, so that a whole batch is looked up at once."""
-    episode = _episode(arrived)
-    keys = [state.PREDICTION + episode, state.WAITING + episode]
-    if arrived.record != "Prediction":
-        keys += [_feedback_key(arrived), state.REVIEW + episode]
-    return keys
+def _looked_up(messages: Iterable[Message]) -> Iterator[bytes]:
+    """The keys that matching looks up, so that a whole batch is looked up at once."""
+    for message in messages:
+        yield message.key
+        episode = message.episode
+        if message.record == "Prediction":
+            yield state.WAITING + episode
+        else:
+            yield from (state.PREDICTION + episode, state.WAITING + episode, state.REVIEW + episode)

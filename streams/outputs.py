@@ -47,8 +47,8 @@ class Outputs:
 
     def pair(self, pair: Pair) -> Output:
         """The derived event of a pair, or the dead letter of its feedback where the pair is too large."""
-        record, event = pair.derived.record, pair.derived.event
-        feedback = pair.feedback
+        derived, feedback = pair.derived, pair.feedback
+        record, event = derived.record, derived.event
         key, value = event["task_id"].encode(), self._encode(record, event)
         size, limit = len(key) + len(value) + len(feedback.traceparent), self._topology.derived_max_bytes
         if size + _ROOM > limit:
@@ -56,11 +56,11 @@ class Outputs:
             return self.rejected(feedback, InvalidEvent("pair_too_large", "", text))
         return Output(
             self._topics[record],
-            feedback.arrived.partition,
+            feedback.partition,
             key,
             value,
             [(TRACEPARENT, feedback.traceparent)] if feedback.traceparent else None,
-            source=feedback.arrived.topic,
+            source=feedback.topic,
         )
 
     def rate(self, partition: int, cell: Cell, counts: Counts) -> Output:
@@ -103,12 +103,9 @@ class Outputs:
 
     def rejected(self, message: ValidMessage, error: InvalidEvent) -> Output:
         """The dead letter of a valid event that cannot be used: a conflict, or half of a pair too large."""
-        arrived = message.arrived
         headers = message.headers or ([(TRACEPARENT, message.traceparent)] if message.traceparent else [])
-        key = arrived.event["task_id"].encode()
-        return self._letter(
-            arrived.topic, arrived.partition, arrived.offset, arrived.arrived_at, key, message.value, headers, error
-        )
+        place = message.topic, message.partition, message.offset, message.arrived_at
+        return self._letter(*place, message.task_id.encode(), message.value, headers, error)
 
     def _letter(
         self,

@@ -124,9 +124,14 @@ def closes_at(cell: Cell, window_ms: int) -> int:
     return cell.minute // 1000 + window_ms - slack_ms(window_ms)
 
 
+def counted_arrivals(cell: Cell, window_ms: int) -> range:
+    """The arrivals (ms) with which a prediction is counted: not from the future, and before its minute closes."""
+    return range(cell.minute // 1000 - slack_ms(window_ms), closes_at(cell, window_ms))
+
+
 def prediction_counts(cell: Cell, arrived_at: int, window_ms: int) -> bool:
-    """Whether a prediction that arrived then (ms) is counted: not from the future, and before its minute closes."""
-    return cell.minute // 1000 - slack_ms(window_ms) <= arrived_at < closes_at(cell, window_ms)
+    """Whether a prediction that arrived then (ms) is counted."""
+    return arrived_at in counted_arrivals(cell, window_ms)
 
 
 def batch(first_copies: Iterable[Arrived], window: timedelta) -> dict[tuple[int, Cell], Counts]:

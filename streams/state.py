@@ -21,7 +21,7 @@ import re
 import shutil
 import struct
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
@@ -67,6 +67,16 @@ def _link(write: int) -> bytes:
     return LINK + write.to_bytes(8, "big")
 
 
+def first_copy_keys(
+    record: str, task_ids: Iterable[str], prediction_ids: Iterable[str], feedback_ids: Iterable[str | None]
+) -> list[bytes]:
+    """The keys of the first copies of many events of one record; `feedback_ids` do not matter for predictions."""
+    episodes = map(episode_of, task_ids, prediction_ids)
+    if record == "Prediction":
+        return [PREDICTION + episode for episode in episodes]
+    return [feedback_key(e, record, f or "") for e, f in zip(episodes, feedback_ids, strict=True)]
+
+
 def feedback_record(key: bytes) -> str:
     """Correction or Grade, from a feedback's key."""
     return "Correction" if key[17:18] == b"C" else "Grade"
@@ -77,11 +87,14 @@ def schema_key(schema_id: int) -> bytes:
 
 
 class Entry(NamedTuple):
-    """A first copy: arrival (ms), offset, fingerprint, traceparent, and its message value where it is still needed."""
+    """A first copy: arrival (ms), offset, traceparent, and its message value where it is still needed.
+
+    Its copies are told by the value; by the content's fingerprint where the value is not kept.
+    """
 
     arrived_at: int
     offset: int
-    fingerprint: bytes
+    fingerprint: bytes = bytes(16)
     traceparent: bytes = b""
     value: bytes = b""
 

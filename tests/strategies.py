@@ -227,4 +227,4 @@ def message(of: Arrived, traceparent: bytes = b"") -> Message:
     from flyback.schemas.codec import encode
 
     schema = bundled(of.record)
-    return Message(of, encode(of.record, of.event, hashed_id(schema)), schema, traceparent)
+    return Message.of(of, encode(of.record, of.event, hashed_id(schema)), schema, traceparent)

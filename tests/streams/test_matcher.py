@@ -297,7 +297,7 @@ def test_bytes_of_an_older_schema_are_read_from_the_state_without_the_catalog(wo
     body = io.BytesIO()
     event = correction()
     fastavro.schemaless_writer(body, schema.parsed, {k: v for k, v in event.items() if k != "error_category"})
-    worker.batch(Message(arrived("Correction", event), wire.frame(77, body.getvalue()), schema))
+    worker.batch(Message.of(arrived("Correction", event), wire.frame(77, body.getvalue()), schema))
     worker.matcher = Matcher(worker.store, dict(TOPIC), WINDOW_MS)
     worker.batch(message(arrived("Prediction", prediction())))
     assert [each.event["reason"] for each in worker.derived] == ["sarcasm"]
