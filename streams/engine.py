@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -31,16 +31,15 @@ from flyback.errors import (
     WorkerFenced,
 )
 from flyback.logs import get_logger
-from flyback.schemas import intake, wire
 from flyback.schemas.catalog import Catalog
 from flyback.settings import Settings
 from flyback.streams import dlq
+from flyback.streams.admission import Admission
 from flyback.streams.assignment import Assignment, Partition
 from flyback.streams.clients import Clients, Message
-from flyback.streams.join import Arrived
 from flyback.streams.matcher import Matched
 from flyback.streams.matcher import Message as ValidMessage
-from flyback.streams.outputs import TRACEPARENT, Output, Outputs
+from flyback.streams.outputs import Output, Outputs
 from flyback.streams.state import MEND, Meta, StateFolder
 from flyback.streams.topology import Topology
 from flyback.streams.transactions import TransactionAborted, Transactions
@@ -92,9 +91,7 @@ class Engine:
         self._clients = clients
         self._clock = clock
         self._interval = settings.transaction_interval.total_seconds()
-        self._records = {name: topology[name].record or "" for name in topology.raw}
         self._stopping = threading.Event()
-        self._unknown_since: dict[int, float] = {}
         self._not_before = 0.0
         self._message_bytes = 1_000_000  # of the last messages, on average
         self._aborts = 0
@@ -129,6 +126,8 @@ class Engine:
         if cluster is None or outputs is None:
             return False
         self._cluster, self._outputs = cluster, outputs
+        records = {name: self._topology[name].record or "" for name in self._topology.raw}
+        self._admission = Admission(self._settings, records, cluster.partitions, self._catalog, self._clock)
         self._transactions = Transactions(self._clients, self._settings, self._topology, self._folder.worker_id)
         if not self._transactions.start(self._stopping.is_set):
             return False
@@ -244,54 +243,24 @@ class Engine:
     def _match(self, batch: Batch) -> Work:
         """Decode, check and match; of the outputs only the dead letters are there yet."""
         work = Work()
-        valid: dict[int, list[ValidMessage]] = {}
-        metas: dict[int, tuple[Partition, Meta]] = {}
+        places: dict[tuple[str, int], list[Message]] = {}
+        shares: dict[int, tuple[Partition, Meta, list[ValidMessage]]] = {}
         for partition, message in batch.messages:
-            topic, number, offset = message.topic(), message.partition(), message.offset()
-            if number not in metas:
-                meta = replace(
-                    partition.meta,
-                    applied=dict(partition.meta.applied),
-                    watermarks=dict(partition.meta.watermarks),
-                )
-                metas[number] = partition, meta
-                valid[number] = []
-            meta = metas[number][1]
-            meta.applied[topic] = work.offsets[topic, number] = offset + 1
-            meta.watermarks[topic] = max(message.timestamp()[1], meta.watermarks.get(topic, 0))
-            work.events[topic] += 1
-            try:
-                valid[number].append(self._accept(message))
-            except InvalidEvent as error:
-                work.outputs.append(self._outputs.refused(message, error))
-        for number, (partition, meta) in metas.items():
-            matched = partition.matcher.match(valid[number], meta)
-            work.steps.append((partition, matched, meta))
+            places.setdefault((message.topic(), partition.number), []).append(message)
+            if partition.number not in shares:
+                shares[partition.number] = partition, partition.meta.copy(), []
+        for (topic, number), messages in places.items():
+            _, meta, valid = shares[number]
+            admitted, refused = self._admission.admit(topic, messages)
+            valid += admitted
+            work.outputs += [self._outputs.refused(message, error) for message, error in refused]
+            meta.applied[topic] = work.offsets[topic, number] = messages[-1].offset() + 1
+            latest = max(message.timestamp()[1] for message in messages)
+            meta.watermarks[topic] = max(latest, meta.watermarks.get(topic, 0))
+            work.events[topic] += len(messages)
+        for partition, meta, valid in shares.values():
+            work.steps.append((partition, partition.matcher.match(valid, meta), meta))
         return work
-
-    def _accept(self, message: Message) -> ValidMessage:
-        """The valid event in a message. Raises InvalidEvent, or UnknownSchema and RegistryUnavailable to try again."""
-        topic, partition, value = message.topic(), message.partition(), message.value()
-        try:
-            event = intake.accept(
-                self._records[topic],
-                message.key(),
-                value,
-                partition,
-                self._cluster.partitions[topic],
-                self._settings.max_event_bytes,
-                self._catalog,
-            )
-        except UnknownSchema as error:
-            if self._gave_up(error.schema_id) and self._settings.unknown_schema == "dead-letter":
-                raise InvalidEvent("unknown_schema", "", f"no schema has the id {error.schema_id}") from None
-            raise UnknownSchema(error.schema_id, f"{topic}/{partition}@{message.offset()}") from None
-        assert value is not None  # accept() refuses an empty one
-        self._unknown_since.pop(wire.schema_id(value), None)
-        arrived = Arrived(self._records[topic], event, topic, partition, message.offset(), message.timestamp()[1])
-        headers = wire.headers(message)
-        trace = next((content or b"" for name, content in headers if name == TRACEPARENT), b"")
-        return ValidMessage.of(arrived, value, self._catalog.schema(wire.schema_id(value)), trace, headers)
 
     def _results(self, partition: int, matched: Matched) -> Iterable[Output]:
         for pair in matched.pairs:
@@ -347,7 +316,7 @@ class Engine:
     def _drop(self, assignment: Assignment, cause: Exception) -> None:
         """Forget the batch, put everything behind the barrier, and try again after a while."""
         if isinstance(cause, UnknownSchema):
-            if self._settings.unknown_schema == "stop" and self._gave_up(cause.schema_id):
+            if self._settings.unknown_schema == "stop" and self._admission.gave_up(cause.schema_id):
                 raise cause
             self._wait("unknown_schema", cause, self._settings.unknown_schema_timeout.total_seconds() / 10)
         elif isinstance(cause, RegistryUnavailable):
@@ -371,10 +340,6 @@ class Engine:
         self._waits += 1
         self._not_before = self._clock() + seconds
         return seconds
-
-    def _gave_up(self, schema_id: int) -> bool:
-        since = self._unknown_since.setdefault(schema_id, self._clock())
-        return self._clock() - since >= self._settings.unknown_schema_timeout.total_seconds()
 
     def _check_dead_letters(self, work: Work) -> None:
         self._letters.check(Counter((output.source, output.reason) for output in work.outputs if output.reason))

@@ -23,7 +23,7 @@ import struct
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -167,6 +167,10 @@ class Meta:
     """Next offset by raw topic: everything before it is in the state."""
     watermarks: dict[str, int] = field(default_factory=dict)
     """Latest arrival (ms) by raw topic."""
+
+    def copy(self) -> Meta:
+        """One whose offsets and watermarks can be moved on."""
+        return replace(self, applied=dict(self.applied), watermarks=dict(self.watermarks))
 
     def pack(self) -> bytes:
         return json.dumps(asdict(self)).encode()
