@@ -26,7 +26,7 @@ Refusal = tuple[clients.Message, InvalidEvent]
 
 
 class Admission:
-    """Decodes and checks the messages of the raw topics. `records` are their Avro records, `partitions` their counts."""
+    """Decodes and checks the messages of the raw topics, given the Avro record and the partition count of each."""
 
     def __init__(
         self,

@@ -7,7 +7,8 @@ lies between is replayed, its output thrown away. Losing the disk is the same ru
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from confluent_kafka import KafkaError, TopicPartition
@@ -78,40 +79,57 @@ def replay_from(partition: int, applied: Offsets, start: Offsets, log_start: Off
 
 
 class Replay:
-    """Reads one partition of the raw topics from one set of offsets to another, without a group."""
+    """Reads one partition of the raw topics from one set of offsets to another, without a group.
+
+    In the order of arrival over all topics, as it was read when it was new: feedback that is read long before its
+    prediction would have to wait in the state. So each topic has a consumer of its own, and none gets ahead.
+    """
 
     def __init__(self, clients: Clients, partition: int, begin: Offsets, end: Offsets) -> None:
         self.partition = partition
         self.end = dict(end)
         self._at = {topic: min(begin[topic], offset) for topic, offset in end.items()}
-        self._open = {topic for topic, offset in end.items() if self._at[topic] < offset}
         self.first: dict[str, int] = {}
         """Arrival (ms) of the first event read, by topic."""
-        self._consumer: Consumer | None = None
-        if self._open:
-            self._consumer = reader(clients)
-            self._consumer.assign([TopicPartition(topic, partition, begin[topic]) for topic in self._open])
+        self._readers: dict[str, Consumer] = {}
+        self._ahead: dict[str, deque[Message]] = {topic: deque() for topic in end}
+        for topic, offset in end.items():
+            if self._at[topic] < offset:
+                self._readers[topic] = reader(clients)
+                self._readers[topic].assign([TopicPartition(topic, partition, begin[topic])])
 
     @property
     def done(self) -> bool:
         """Whether everything up to the end has been read."""
-        return not self._open
+        return not self._readers and not any(self._ahead.values())
 
     @property
     def left(self) -> int:
         """How many offsets are still to be read: as many events, or more where there are gaps."""
-        return sum(offset - self._at[topic] for topic, offset in self.end.items())
+        return sum(offset - self._at[topic] + len(self._ahead[topic]) for topic, offset in self.end.items())
 
     def read(self, at_most: int, timeout: float) -> list[Message]:
-        """The next messages below the end offsets. Offsets have gaps, so the end of the log ends a topic too."""
-        if self._consumer is None:
-            return []
+        """The next messages below the end offsets, at most so many of each topic."""
+        for topic in [topic for topic in self._readers if not self._ahead[topic]]:
+            self._consume(topic, at_most, timeout)
+        # what a topic has still to give arrived after all of this
+        reached = min((_latest(self._ahead[topic]) for topic in self._readers), default=None)
         found = []
-        for message in self._consumer.consume(at_most, timeout):
-            topic = message.topic()
+        for ahead in self._ahead.values():
+            while ahead and (reached is None or ahead[0].timestamp()[1] <= reached):
+                found.append(ahead.popleft())
+        return found
+
+    def close(self) -> None:
+        for topic in list(self._readers):
+            self._readers.pop(topic).close()
+
+    def _consume(self, topic: str, at_most: int, timeout: float) -> None:
+        """Offsets have gaps, so the end of the log ends a topic too."""
+        for message in self._readers[topic].consume(at_most, timeout):
             if (error := message.error()) is not None:
                 if error.code() == KafkaError._PARTITION_EOF:
-                    self._reach(topic, self.end[topic])
+                    self._at[topic] = self.end[topic]
                 elif error.code() == KafkaError._AUTO_OFFSET_RESET:
                     raise BrokerError(
                         f"{topic}/{self.partition}: retention deleted events while they were replayed: {error.str()}. "
@@ -120,19 +138,15 @@ class Replay:
                 continue
             self.first.setdefault(topic, message.timestamp()[1])
             if message.offset() < self.end[topic]:
-                found.append(message)
-            self._reach(topic, message.offset() + 1)
-        return found
+                self._ahead[topic].append(message)
+            self._at[topic] = min(message.offset() + 1, self.end[topic])
+        if self._at[topic] >= self.end[topic]:
+            self._readers.pop(topic).close()
 
-    def close(self) -> None:
-        if self._consumer is not None:
-            self._consumer.close()
-            self._consumer = None
 
-    def _reach(self, topic: str, offset: int) -> None:
-        self._at[topic] = min(offset, self.end[topic])
-        if offset >= self.end[topic]:
-            self._open.discard(topic)
+def _latest(messages: Iterable[Message]) -> int:
+    """The latest arrival (ms) of these, before all others where there are none."""
+    return max((message.timestamp()[1] for message in messages), default=-1)
 
 
 class Progress:
