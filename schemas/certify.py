@@ -54,19 +54,32 @@ def distinct_map_keys(batch: pa.RecordBatch) -> Mask:
     return _all(masks)
 
 
+def maps_in_order(batch: pa.RecordBatch) -> Mask:
+    """True where every map of the row has its keys in their order."""
+    masks = [_true(batch.num_rows)]
+    for column in batch.columns:
+        if pa.types.is_map(column.type):
+            rows, keys, _ = _entries(column)
+            same_row = pc.equal(rows[1:], rows[:-1])
+            masks.append(_without(len(column), rows[1:].filter(pc.and_(same_row, pc.less(keys[1:], keys[:-1])))))
+    return _all(masks)
+
+
 def _distinct_keys(column: pa.MapArray) -> Mask:
-    entries = column.cast(pa.list_(pa.struct([("key", pa.string()), ("value", column.type.item_type)])))
-    lengths = pc.list_value_length(entries)  # Arrow's functions take lists only
+    rows, keys, lengths = _entries(column)
     longest = pc.max(lengths).as_py() or 0
-    if longest < 2:
-        return _true(len(column))
-    rows = pc.list_parent_indices(entries)
-    keys = pc.struct_field(pc.list_flatten(entries), "key")
     twice = []
     for apart in range(1, min(longest, _MOST_ENTRIES)):
         same_row = pc.equal(rows[apart:], rows[:-apart])
         twice += rows[apart:].filter(pc.and_(same_row, pc.equal(keys[apart:], keys[:-apart]))).to_pylist()
     return pc.and_(pc.less_equal(lengths, _MOST_ENTRIES), _without(len(column), pa.array(twice, rows.type)))
+
+
+def _entries(column: pa.MapArray) -> tuple[pa.Array, pa.Array, pa.Array]:
+    """Of all maps' entries the row and the key, and how many each map has."""
+    lists = column.cast(pa.list_(pa.struct([("key", pa.string()), ("value", column.type.item_type)])))
+    # Arrow's functions take lists only
+    return pc.list_parent_indices(lists), pc.struct_field(pc.list_flatten(lists), "key"), pc.list_value_length(lists)
 
 
 @cache

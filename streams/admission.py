@@ -12,15 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flyback.errors import InvalidEvent, UnknownSchema
-from flyback.schemas import certain, intake, wire
+from flyback.schemas import certain, certify, intake, wire
 from flyback.schemas.catalog import Catalog
+from flyback.schemas.content import fingerprint_of
 from flyback.settings import Settings
 from flyback.streams import clients, state
 from flyback.streams.clients import Headers
 from flyback.streams.join import FEEDBACK_ID, Arrived
 from flyback.streams.matcher import Message
 from flyback.streams.outputs import TRACEPARENT
-from flyback.streams.rates import MINUTE, Cell
+from flyback.streams.rates import MINUTE, Cell, Judgement, judgement_of
 
 Refusal = tuple[clients.Message, InvalidEvent]
 
@@ -61,6 +62,8 @@ class Admission:
         admitted: dict[int, Message] = {}
         for part in rows:
             found = _admitted(record, topic, part, [messages[i] for i in part.positions])
+            if len(part.positions) == len(messages) and not self._unknown_since:
+                return list(found), []
             admitted.update(zip(part.positions, found, strict=True))
         refused = []
         for i in doubtful:
@@ -71,8 +74,7 @@ class Admission:
         if self._unknown_since:
             for message in admitted.values():
                 self._unknown_since.pop(wire.schema_id(message.value), None)
-        in_order = admitted.values() if len(rows) == 1 and not doubtful else (admitted[i] for i in sorted(admitted))
-        return list(in_order), refused
+        return [admitted[i] for i in sorted(admitted)], refused
 
     def gave_up(self, schema_id: int) -> bool:
         """Whether this schema id has been unknown for as long as one is waited for."""
@@ -105,13 +107,20 @@ class Admission:
 def _admitted(record: str, topic: str, rows: certain.Rows, messages: list[clients.Message]) -> Iterable[Message]:
     """The messages of rows that are certain. No event is decoded to a dictionary before somebody wants it."""
     batch, count = rows.batch, len(messages)
-    task_ids = batch.column("task_id").to_pylist()
-    cells: Iterator[Cell | None] = repeat(None, count)
-    feedback_ids: Iterable[str] = repeat("", count)
+    values = [message.value() or b"" for message in messages]
+    task_ids, prediction_ids = batch.column("task_id").to_pylist(), batch.column("prediction_id").to_pylist()
+    cells: Iterable[Cell | None] = repeat(None, count)
+    judgements: Iterable[Judgement | None] = repeat(None, count)
+    contents: Iterable[bytes] = repeat(b"", count)
     if record == "Prediction":
+        keys: Iterable[bytes] = map(state.prediction_key, task_ids, prediction_ids)
         cells = _cells(batch)
     else:
-        feedback_ids = batch.column(FEEDBACK_ID[record]).to_pylist()
+        episodes = map(state.episode_of, task_ids, prediction_ids)
+        keys = map(state.feedback_key, episodes, repeat(record), batch.column(FEEDBACK_ID[record]).to_pylist())
+        judgements = _judgements(record, batch)
+        in_order = certify.maps_in_order(batch).to_pylist()
+        contents = [fingerprint_of(value) if own else b"" for value, own in zip(values, in_order, strict=True)]
     headers = [wire.headers(message) for message in messages]
     return map(
         Message,
@@ -121,13 +130,25 @@ def _admitted(record: str, topic: str, rows: certain.Rows, messages: list[client
         [message.offset() for message in messages],
         [message.timestamp()[1] for message in messages],
         task_ids,
-        state.first_copy_keys(record, task_ids, batch.column("prediction_id").to_pylist(), feedback_ids),
+        keys,
         cells,
-        [message.value() or b"" for message in messages],
+        judgements,
+        contents,
+        values,
         repeat(rows.schema),
         map(_trace, headers),
         headers,
     )
+
+
+def _judgements(record: str, batch: pa.RecordBatch) -> list[Judgement | None]:
+    """What each feedback says, as `rates.judgement_of` has it."""
+    names = {
+        "Correction": ("authority", "occurred_at", "correction_id", "verdict", "sampling_probability"),
+        "Grade": ("grade_id", "passed", "sampling_probability"),
+    }[record]
+    columns = (batch.column(name).to_pylist() for name in names)
+    return [judgement_of(record, dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
 
 
 def _cells(batch: pa.RecordBatch) -> Iterator[Cell]:

@@ -328,6 +328,7 @@ class Assignment:
             self.partitions[partition.number] = partition = fresh
             begin = dict(log_start)
         partition.cut = {topic for topic in self._topics if topic not in partition.meta.applied and log_start[topic]}
+        partition.store.begin_replay()
         self._replay = Replay(self._clients, partition.number, begin, partition.start)
         partition.progress = Progress(partition.number, self._replay.left)
         return True
@@ -369,6 +370,8 @@ class Assignment:
     def _drop_replay(self) -> None:
         if self._replay is not None:
             self._replay.close()
+            if (partition := self.partitions.get(self._replay.partition)) is not None:
+                partition.store.end_replay()
             self._replay = None
 
     def _gauge(self) -> None:

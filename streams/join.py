@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from flyback.schemas.codec import Record
+from flyback.schemas.content import fingerprint
 
 DERIVE_VERSION = 1
 """Raised whenever `derive` or the counting of rates changes; recorded in each derived row."""
@@ -56,12 +57,6 @@ class Outcome:
     first_copies: dict[tuple[str, ...], Arrived] = field(default_factory=dict)
     duplicates: list[Arrived] = field(default_factory=list)
     conflicts: list[Arrived] = field(default_factory=list)
-
-
-def fingerprint(event: Record) -> bytes:
-    """16 bytes that are equal for equal content. `occurred_at` is left out: a retry may carry a new one."""
-    content = json.dumps({**event, "occurred_at": 0}, sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(content.encode(), digest_size=16).digest()
 
 
 def pair_id(feedback: Arrived) -> str:
@@ -125,7 +120,7 @@ def batch(records: Iterable[Arrived], window: timedelta | None) -> Outcome:
     for arrived in sorted(records, key=lambda r: (r.topic, r.partition, r.offset)):
         first = outcome.first_copies.setdefault(arrived.identity, arrived)
         if first is not arrived:
-            same = fingerprint(first.event) == fingerprint(arrived.event)
+            same = fingerprint(first.record, first.event) == fingerprint(arrived.record, arrived.event)
             (outcome.duplicates if same else outcome.conflicts).append(arrived)
     for identity, feedback in outcome.first_copies.items():
         prediction = outcome.first_copies.get(("Prediction", *identity[1:3]))

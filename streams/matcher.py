@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from flyback.schemas import codec, wire
+from flyback.schemas import codec, content, wire
 from flyback.schemas.codec import Schema
 from flyback.streams import state
 from flyback.streams.clients import Headers
-from flyback.streams.join import FEEDBACK_ID, Arrived, Derived, derive, fingerprint, within
-from flyback.streams.rates import Cell, Counts, cell_of, closes_at, counted_arrivals
+from flyback.streams.join import FEEDBACK_ID, Arrived, Derived, derive
+from flyback.streams.rates import Cell, Counts, Judgement, cell_of, closes_at, counted_arrivals, judgement_of
 from flyback.streams.state import Entry, Meta, Store
 
 
@@ -36,6 +36,10 @@ class Message(NamedTuple):
     """Of its first copy in the state."""
     cell: Cell | None
     """Where a prediction is counted."""
+    judgement: Judgement | None
+    """What a feedback says."""
+    content: bytes
+    """The fingerprint of a feedback; b"" where nobody has needed it yet."""
     value: bytes
     schema: Schema
     traceparent: bytes = b""
@@ -47,11 +51,16 @@ class Message(NamedTuple):
     ) -> Message:
         """The message of an event that is decoded already."""
         event, record = arrived.event, arrived.record
-        task_id, prediction_id = event["task_id"], event["prediction_id"]
-        (key,) = state.first_copy_keys(record, [task_id], [prediction_id], [event.get(FEEDBACK_ID.get(record, ""))])
-        cell = cell_of(event) if record == "Prediction" else None
+        cell = judgement = None
+        if record == "Prediction":
+            key = state.prediction_key(event["task_id"], event["prediction_id"])
+            cell = cell_of(event)
+        else:
+            feedback_id = event[FEEDBACK_ID[record]]
+            key = state.feedback_key(state.episode_of(event["task_id"], event["prediction_id"]), record, feedback_id)
+            judgement = judgement_of(record, event)
         place = arrived.topic, arrived.partition, arrived.offset, arrived.arrived_at
-        return cls(record, *place, task_id, key, cell, value, schema, traceparent, headers)
+        return cls(record, *place, event["task_id"], key, cell, judgement, b"", value, schema, traceparent, headers)
 
     @property
     def episode(self) -> bytes:
@@ -64,18 +73,21 @@ class Message(NamedTuple):
         event = codec.decode(self.record, self.value, self.schema)
         return Arrived(self.record, event, self.topic, self.partition, self.offset, self.arrived_at)
 
+    def fingerprint(self) -> bytes:
+        """Of its content."""
+        return self.content or content.fingerprint(self.record, self.arrived.event)
+
 
 class Pair(NamedTuple):
-    """Two first copies that belong together, and the message that the feedback came in."""
+    """Two first copies that belong together."""
 
-    prediction: Arrived
-    given: Arrived
+    prediction: Message
     feedback: Message
 
     @property
     def derived(self) -> Derived:
         """What the pair derives."""
-        return derive(self.prediction, self.given)
+        return derive(self.prediction.arrived, self.feedback.arrived)
 
 
 @dataclass(slots=True)
@@ -131,7 +143,9 @@ class _Step:
         self._window_ms = matcher.window_ms
         self._waiting: dict[bytes, list[bytes]] = defaultdict(list)
         self._new: Counter[Cell] = Counter()
-        self._spans: dict[Cell, range] = {}
+        self._arrivals: dict[Cell, range] = {}
+        self._cell_keys: dict[Cell, bytes] = {}
+        self._cells: dict[bytes, Cell] = {}
         self._earliest: bytes | None = None
         self.matched = Matched()
         self._writes = self.matched.writes
@@ -143,39 +157,46 @@ class _Step:
                 self._writes[key] = schema.text.encode()
 
     def prediction(self, message: Message) -> None:
-        if not self._first_copy(message, keep=True):
-            return
-        cell, episode = message.cell, message.episode
+        episode, cell = message.episode, message.cell
         assert cell is not None, "a prediction has one"
-        if message.arrived_at in self._span(cell):
+        stored = self._get(message.key)
+        waited_for = stored is not None and state.is_mark(stored)
+        if not self._is_new(message, None if waited_for else stored):
+            return
+        at, trace = message.arrived_at, message.traceparent
+        self._keep(
+            message, Entry(at, message.offset, traceparent=trace, value=message.value, cell=self._cell_key(cell))
+        )
+        if at in self._counted(cell):
             self._new[cell] += 1
-        if self._get(state.WAITING + episode) is not None:
-            arrived = message.arrived
+        if waited_for:
             for key, entry in self._feedback_waiting(episode):
-                given = self._load(state.feedback_record(key), message.partition, entry)
-                if within(arrived, given, self._window_ms):
-                    told = fingerprint(given.event)
+                if abs(entry.arrived_at - at) <= self._window_ms:
+                    feedback = self._first_feedback(key, message, entry)
+                    told = feedback.fingerprint()
                     self._writes[key] = entry._replace(fingerprint=told, value=b"", traceparent=b"").pack()
-                    feedback = Message.of(given, entry.value, self._schema(entry.value), entry.traceparent)
-                    self._pair(episode, cell, Pair(arrived, given, feedback))
-            self._writes[state.WAITING + episode] = None
+                    self._pair(episode, cell, Pair(message, feedback))
 
     def feedback(self, message: Message) -> None:
-        episode = message.episode
+        episode, at = message.episode, message.arrived_at
         stored = self._get(state.PREDICTION + episode)
-        if not self._first_copy(message, keep=stored is None):
+        waits = stored is None or state.is_mark(stored)
+        if not self._is_new(message, self._get(message.key)):
             return
-        if stored is None:
+        if stored is None or waits:
+            self._keep(message, Entry(at, message.offset, traceparent=message.traceparent, value=message.value))
             self._waiting[episode].append(message.key)
-            self._mark_waiting(episode, message.arrived_at)
+            self._mark_waiting(episode, at)
             return
-        prediction, given = self._load("Prediction", message.partition, Entry.unpack(stored)), message.arrived
-        if within(prediction, given, self._window_ms):
-            self._pair(episode, cell_of(prediction.event), Pair(prediction, given, message))
+        self._keep(message, Entry(at, message.offset, message.fingerprint()))
+        entry = Entry.unpack(stored)
+        if abs(entry.arrived_at - at) <= self._window_ms:
+            cell = self._cell(entry.cell)
+            self._pair(episode, cell, Pair(self._first_prediction(message, entry, cell), message))
 
     def keep_counts(self) -> None:
         for cell, predictions in self._new.items():
-            self._count(Cell(*cell), Counts(predictions=predictions))
+            self._count(cell, Counts(predictions=predictions))
         for cell, counts in self.matched.counts.items():
             self._writes[state.cell_key(cell)] = state.pack_counts(counts)
 
@@ -196,8 +217,11 @@ class _Step:
             target = key[9:]
             self._writes[key] = None
             if target[:1] == state.WAITING:
+                target = state.PREDICTION + target[1:]
                 marked = self._get(target)
-                if marked is None or key < state.expiry_key(state.unpack_time(marked), b""):
+                if marked is None or not state.is_mark(marked):
+                    continue
+                if key < state.expiry_key(state.unpack_time(marked), b""):
                     continue
             self._writes[target] = None
             if target[:1] == state.PREDICTION:
@@ -207,50 +231,60 @@ class _Step:
         self._matcher.expired_to = min(reached, self._earliest or reached)
         self.matched.expired = len(due)
 
-    def _first_copy(self, message: Message, keep: bool) -> bool:
-        """Remember a first copy, by its bytes where `keep`; tell duplicates and conflicts apart from it."""
-        stored = self._get(message.key)
-        if stored is not None:
-            if self._same_content(message, Entry.unpack(stored)):
-                self.matched.duplicates[message.topic] += 1
-            else:
-                self.matched.conflicts.append(message)
-            return False
-        at, offset = message.arrived_at, message.offset
-        if keep:
-            entry = Entry(at, offset, traceparent=message.traceparent, value=message.value)
+    def _is_new(self, message: Message, stored: bytes | None) -> bool:
+        """Whether this is the first copy; the others are told apart: duplicates and conflicts."""
+        if stored is None:
+            return True
+        if self._same_content(message, Entry.unpack(stored)):
+            self.matched.duplicates[message.topic] += 1
         else:
-            entry = Entry(at, offset, fingerprint(message.arrived.event))
-        self._writes[message.key] = entry.pack()
-        self._forget_after(at, message.key)
-        return True
+            self.matched.conflicts.append(message)
+        return False
 
     def _same_content(self, message: Message, first: Entry) -> bool:
         if first.value == message.value:
             return True
-        content = first.fingerprint
+        told = first.fingerprint
         if first.value:
-            content = fingerprint(self._load(message.record, message.partition, first).event)
-        return fingerprint(message.arrived.event) == content
+            event = codec.decode(message.record, first.value, self._schema(first.value))
+            told = content.fingerprint(message.record, event)
+        return message.fingerprint() == told
+
+    def _keep(self, message: Message, entry: Entry) -> None:
+        self._writes[message.key] = entry.pack()
+        self._forget_after(entry.arrived_at, message.key)
 
     def _pair(self, episode: bytes, cell: Cell, pair: Pair) -> None:
         self.matched.pairs.append(pair)
-        if pair.prediction.arrived_at not in self._span(cell):
+        if pair.prediction.arrived_at not in self._counted(cell):
             return
-        if pair.given.arrived_at >= closes_at(cell, self._window_ms):
+        if pair.feedback.arrived_at >= closes_at(cell, self._window_ms):
             return
         key = state.REVIEW + episode
         before = state.unpack_review(self._get(key))
-        after = before.with_feedback(pair.given.record, pair.given.event)
+        after = before.plus(pair.feedback.judgement)
         if after is not before:
             self._writes[key] = state.pack_review(after)
             self._count(cell, after.counts().minus(before.counts()))
 
-    def _span(self, cell: Cell) -> range:
+    def _counted(self, cell: Cell) -> range:
         """The arrivals (ms) with which a prediction is counted there."""
-        found = self._spans.get(cell)
+        found = self._arrivals.get(cell)
         if found is None:
-            found = self._spans[cell] = counted_arrivals(cell, self._window_ms)
+            found = self._arrivals[cell] = counted_arrivals(cell, self._window_ms)
+        return found
+
+    def _cell_key(self, cell: Cell) -> bytes:
+        found = self._cell_keys.get(cell)
+        if found is None:
+            found = self._cell_keys[cell] = state.cell_key(cell)
+            self._cells[found] = cell
+        return found
+
+    def _cell(self, key: bytes) -> Cell:
+        found = self._cells.get(key)
+        if found is None:
+            found = self._cells[key] = state.unpack_cell_key(key)
         return found
 
     def _count(self, cell: Cell, change: Counts) -> None:
@@ -264,11 +298,11 @@ class _Step:
         self.matched.counts[cell] = counts.plus(change)
 
     def _mark_waiting(self, episode: bytes, arrived_at: int) -> None:
-        key = state.WAITING + episode
+        key = state.PREDICTION + episode
         marked = self._get(key)
         if marked is None or state.unpack_time(marked) < arrived_at:
             self._writes[key] = state.pack_time(arrived_at)
-            self._forget_after(arrived_at, key)
+            self._forget_after(arrived_at, state.WAITING + episode)
 
     def _forget_after(self, milliseconds: int, key: bytes) -> None:
         """Let a key be deleted once the slowest topic is one window past this time."""
@@ -284,10 +318,20 @@ class _Step:
             if stored is not None and (entry := Entry.unpack(stored)).value:
                 yield key, entry
 
-    def _load(self, record: str, partition: int, entry: Entry) -> Arrived:
-        """A stored first copy as the event that it was."""
-        event = codec.decode(record, entry.value, self._schema(entry.value))
-        return Arrived(record, event, self._matcher.topics[record], partition, entry.offset, entry.arrived_at)
+    def _first_feedback(self, key: bytes, prediction: Message, entry: Entry) -> Message:
+        """A stored feedback as the message that it was."""
+        record, schema = state.feedback_record(key), self._schema(entry.value)
+        event = codec.decode(record, entry.value, schema)
+        topic = self._matcher.topics[record]
+        arrived = Arrived(record, event, topic, prediction.partition, entry.offset, entry.arrived_at)
+        return Message.of(arrived, entry.value, schema, entry.traceparent)
+
+    def _first_prediction(self, feedback: Message, entry: Entry, cell: Cell) -> Message:
+        """A stored prediction as the message that it was."""
+        topic, key = self._matcher.topics["Prediction"], state.PREDICTION + feedback.episode
+        place = topic, feedback.partition, entry.offset, entry.arrived_at, feedback.task_id, key
+        schema = self._schema(entry.value)
+        return Message("Prediction", *place, cell, None, b"", entry.value, schema, entry.traceparent)
 
     def _schema(self, value: bytes) -> Schema:
         """The schema of stored bytes."""
@@ -316,8 +360,6 @@ def _looked_up(messages: Iterable[Message]) -> Iterator[bytes]:
     """The keys that matching looks up, so that a whole batch is looked up at once."""
     for message in messages:
         yield message.key
-        episode = message.episode
-        if message.record == "Prediction":
-            yield state.WAITING + episode
-        else:
-            yield from (state.PREDICTION + episode, state.WAITING + episode, state.REVIEW + episode)
+        if message.record != "Prediction":
+            yield state.PREDICTION + message.episode
+            yield state.REVIEW + message.episode

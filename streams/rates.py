@@ -68,6 +68,18 @@ class Grading(NamedTuple):
     probability: float | None
 
 
+Judgement = Correcting | Grading
+
+
+def judgement_of(record: str, event: Record) -> Judgement | None:
+    """What a feedback says of its prediction; None for a grade without a verdict."""
+    probability = event["sampling_probability"]
+    if record == "Correction":
+        failed = event["verdict"] != "CONFIRMED"
+        return Correcting(event["authority"], event["occurred_at"], event["correction_id"], failed, probability)
+    return None if event["passed"] is None else Grading(event["grade_id"], event["passed"], probability)
+
+
 class Review(NamedTuple):
     """The reviews of one prediction so far: its winning correction and its deciding grade."""
 
@@ -76,21 +88,17 @@ class Review(NamedTuple):
 
     def with_feedback(self, record: str, event: Record) -> Review:
         """The review after one more correction or grade; the order of calls does not matter."""
-        probability = event["sampling_probability"]
-        if record == "Correction":
-            new = Correcting(
-                event["authority"],
-                event["occurred_at"],
-                event["correction_id"],
-                event["verdict"] != "CONFIRMED",
-                probability,
-            )
-            wins = self.correction is None or new[:3] > self.correction[:3]
-            return self._replace(correction=new) if wins else self
-        if event["passed"] is None:
-            return self
-        decides = self.grade is None or event["grade_id"] > self.grade.grade_id
-        return self._replace(grade=Grading(event["grade_id"], event["passed"], probability)) if decides else self
+        return self.plus(judgement_of(record, event))
+
+    def plus(self, judgement: Judgement | None) -> Review:
+        """The same for what the correction or grade says."""
+        if isinstance(judgement, Correcting):
+            wins = self.correction is None or judgement[:3] > self.correction[:3]
+            return self._replace(correction=judgement) if wins else self
+        if isinstance(judgement, Grading):
+            decides = self.grade is None or judgement.grade_id > self.grade.grade_id
+            return self._replace(grade=judgement) if decides else self
+        return self
 
     def counts(self) -> Counts:
         """What this review adds to its cell. The winning correction decides, where there is none the deciding grade."""

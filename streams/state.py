@@ -2,12 +2,12 @@
 
 A partition's keys, by their first byte:
 
-    p + episode              a prediction's first copy
+    p + episode              a prediction's first copy; until it is there, that feedback waits for it: the latest
+                             arrival of those that do
     f + episode + feedback   a feedback's first copy, with its bytes while it waits for its prediction
-    w + episode              some feedback waits here: the latest arrival of those that do
     r + episode              the reviews of a prediction so far
     c + cell                 a cell's counts
-    x + time + key           when which key may be forgotten
+    x + time + key           when which key may be forgotten (w + episode: that feedback waits)
     s + schema id            schemas of the bytes kept above: a restore needs no registry
     m                        offsets applied, watermarks, and whose state this is
     l + number               the first write and the last one: no others, or writes in between are missing
@@ -21,14 +21,23 @@ import re
 import shutil
 import struct
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch, WriteBufferManager
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteBufferManager,
+    WriteOptions,
+)
 
 from flyback.errors import BrokenState, RefusedToStart
 from flyback.logs import get_logger
@@ -40,13 +49,16 @@ log = get_logger(__name__)
 
 META, LINK = b"m", b"l"
 PREDICTION, FEEDBACK, WAITING, REVIEW, CELL, EXPIRY, SCHEMA = b"p", b"f", b"w", b"r", b"c", b"x", b"s"
-_ENTRY = struct.Struct(">qq16sI")
+_ENTRY = struct.Struct(">qq16sIH")
 _TIME = struct.Struct(">q")
 _BROKEN = ("Corruption", "No such file")  # what RocksDB says of files that are damaged or missing
 _UNREADABLE = "UNREADABLE"  # a file beside RocksDB's: some of it could not be read
 _WORKER_ID = re.compile(r"[\w.-]{1,100}", re.ASCII)
 MEND = "Kafka has everything; make room or mend the disk, then start this worker again"
 """What to do about a state that cannot be written."""
+
+LAYOUT = 2
+"""Raised whenever keys, entries or fingerprints change: a state that was laid out otherwise is rebuilt."""
 
 Writes = Mapping[bytes, bytes | None]
 """New values by key; None deletes."""
@@ -67,14 +79,9 @@ def _link(write: int) -> bytes:
     return LINK + write.to_bytes(8, "big")
 
 
-def first_copy_keys(
-    record: str, task_ids: Iterable[str], prediction_ids: Iterable[str], feedback_ids: Iterable[str | None]
-) -> list[bytes]:
-    """The keys of the first copies of many events of one record; `feedback_ids` do not matter for predictions."""
-    episodes = map(episode_of, task_ids, prediction_ids)
-    if record == "Prediction":
-        return [PREDICTION + episode for episode in episodes]
-    return [feedback_key(e, record, f or "") for e, f in zip(episodes, feedback_ids, strict=True)]
+def prediction_key(task_id: str, prediction_id: str) -> bytes:
+    """The key of a prediction's first copy."""
+    return PREDICTION + episode_of(task_id, prediction_id)
 
 
 def feedback_record(key: bytes) -> str:
@@ -87,7 +94,7 @@ def schema_key(schema_id: int) -> bytes:
 
 
 class Entry(NamedTuple):
-    """A first copy: arrival (ms), offset, traceparent, and its message value where it is still needed.
+    """A first copy: arrival (ms), offset, traceparent, its message value where it is still needed, a prediction's cell.
 
     Its copies are told by the value; by the content's fingerprint where the value is not kept.
     """
@@ -97,20 +104,33 @@ class Entry(NamedTuple):
     fingerprint: bytes = bytes(16)
     traceparent: bytes = b""
     value: bytes = b""
+    cell: bytes = b""
+    """The key of the cell that a prediction is counted in."""
 
     def pack(self) -> bytes:
-        head = _ENTRY.pack(self.arrived_at, self.offset, self.fingerprint, len(self.traceparent))
-        return head + self.traceparent + self.value
+        arrived_at, offset, fingerprint, trace, value, cell = self
+        return _ENTRY.pack(arrived_at, offset, fingerprint, len(trace), len(cell)) + trace + cell + value
 
     @classmethod
     def unpack(cls, stored: bytes) -> Entry:
-        arrived_at, offset, fingerprint, n = _ENTRY.unpack_from(stored)
-        start = _ENTRY.size
-        return cls(arrived_at, offset, fingerprint, stored[start : start + n], stored[start + n :])
+        arrived_at, offset, fingerprint, trace, cell = _ENTRY.unpack_from(stored)
+        cell_at = _ENTRY.size + trace
+        value_at = cell_at + cell
+        trace, cell = stored[_ENTRY.size : cell_at], stored[cell_at:value_at]
+        return cls(arrived_at, offset, fingerprint, trace, stored[value_at:], cell)
+
+
+def is_mark(stored: bytes) -> bool:
+    """Whether what stands in a prediction's place says that feedback waits for it: a packed time."""
+    return len(stored) == _TIME.size
 
 
 def cell_key(cell: Cell) -> bytes:
     return CELL + json.dumps(cell, separators=(",", ":")).encode()
+
+
+def unpack_cell_key(key: bytes) -> Cell:
+    return Cell(*json.loads(key[1:]))
 
 
 def pack_counts(counts: Counts) -> bytes:
@@ -154,6 +174,7 @@ class Origin:
     partition: int
     window_ms: int
     derive_version: int = DERIVE_VERSION
+    layout: int = LAYOUT
     schemas: str = field(default_factory=lambda: _schemas_digest())
 
 
@@ -178,7 +199,7 @@ class Meta:
     @classmethod
     def unpack(cls, stored: bytes) -> Meta:
         found = json.loads(stored)
-        return cls(Origin(**found.pop("origin")), **found)
+        return cls(Origin(**{"layout": 1, **found.pop("origin")}), **found)
 
 
 def _schemas_digest() -> str:
@@ -210,6 +231,9 @@ class Store:
         if (path / _UNREADABLE).exists():
             raise BrokenState("Corruption: some of it could not be read")
         self._db = Rdict(str(path), options)
+        self._unlogged = WriteOptions()
+        self._unlogged.disable_wal = True  # type: ignore[method-assign, assignment]  # its stub takes the setter for a method
+        self._replaying = False
         try:
             self._writes = self._last_write()
         except BaseException:
@@ -247,8 +271,21 @@ class Store:
         changes.put(_link(self._writes + 1), b"")
         if self._writes > 1:
             changes.delete(_link(self._writes))
-        self._db.write(changes)
+        if self._replaying:
+            self._db.write(changes, self._unlogged)
+        else:
+            self._db.write(changes)
         self._writes += 1
+
+    def begin_replay(self) -> None:
+        """Let writes go past the log until `end_replay`: a killed process loses the latest of them, in their order."""
+        self._replaying = True
+
+    def end_replay(self) -> None:
+        """Make sure of what was written meanwhile. Nothing may be logged before: it would outlive what it rests on."""
+        if self._replaying:
+            self._db.flush(True)
+            self._replaying = False
 
     def meta(self) -> Meta | None:
         """How far this state is, None for a new one."""
