@@ -12,7 +12,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from flyback import metrics
-from flyback.errors import RefusedToStart, TopicMismatch
+from flyback.errors import BrokenState, RefusedToStart, TopicMismatch
 from flyback.logs import get_logger
 from flyback.schemas.catalog import Catalog
 from flyback.settings import Settings
@@ -218,7 +218,8 @@ class Assignment:
 
     def close(self) -> None:
         """Leave without giving up the static membership: the consumer first, the databases are closed after it."""
-        self._drop_replay()
+        with suppress(BrokenState):  # to be restored again
+            self._drop_replay()
         self._lookup.close()
         self.consumer.close()
         self.partitions.clear()

@@ -264,7 +264,7 @@ class Engine:
 
     def _results(self, partition: int, matched: Matched) -> Iterable[Output]:
         for pair in matched.pairs:
-            yield self._outputs.pair(pair)
+            yield self._outputs.pair(pair.derived, pair.feedback)
         for message in matched.conflicts:
             text = "an earlier event of the same identity has other content; the earlier one counts"
             yield self._outputs.rejected(message, InvalidEvent("conflict", "", text))

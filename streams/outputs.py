@@ -11,9 +11,8 @@ from flyback.schemas.catalog import Catalog
 from flyback.settings import Settings
 from flyback.streams import dlq
 from flyback.streams.clients import Cluster, Headers, Message
-from flyback.streams.join import DERIVE_VERSION
+from flyback.streams.join import DERIVE_VERSION, Derived
 from flyback.streams.matcher import Message as ValidMessage
-from flyback.streams.matcher import Pair
 from flyback.streams.rates import Cell, Counts
 from flyback.streams.topology import Topology
 
@@ -45,9 +44,8 @@ class Outputs:
         self._topics = {record: topology.topic_of(record) for record in records}
         self._ids = {record: catalog.id_for(record, topic) for record, topic in self._topics.items()}
 
-    def pair(self, pair: Pair) -> Output:
+    def pair(self, derived: Derived, feedback: ValidMessage) -> Output:
         """The derived event of a pair, or the dead letter of its feedback where the pair is too large."""
-        derived, feedback = pair.derived, pair.feedback
         record, event = derived.record, derived.event
         key, value = event["task_id"].encode(), self._encode(record, event)
         size, limit = len(key) + len(value) + len(feedback.traceparent), self._topology.derived_max_bytes

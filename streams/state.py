@@ -233,7 +233,7 @@ class Store:
         self._db = Rdict(str(path), options)
         self._unlogged = WriteOptions()
         self._unlogged.disable_wal = True  # type: ignore[method-assign, assignment]  # its stub takes the setter for a method
-        self._replaying = False
+        self._replaying = self._unsure = False
         try:
             self._writes = self._last_write()
         except BaseException:
@@ -272,6 +272,7 @@ class Store:
         if self._writes > 1:
             changes.delete(_link(self._writes))
         if self._replaying:
+            self._unsure = True
             self._db.write(changes, self._unlogged)
         else:
             self._db.write(changes)
@@ -282,10 +283,16 @@ class Store:
         self._replaying = True
 
     def end_replay(self) -> None:
-        """Make sure of what was written meanwhile. Nothing may be logged before: it would outlive what it rests on."""
-        if self._replaying:
-            self._db.flush(True)
-            self._replaying = False
+        """Make sure of what was written meanwhile. Raises BrokenState where it cannot be.
+
+        Nothing may be logged before: it would outlive a kill, and what it rests on would not.
+        """
+        if self._unsure:
+            try:
+                self._db.flush(True)
+            except Exception as error:  # rocksdict raises plain Exception
+                raise BrokenState(f"the state in {self._path} cannot be written: {error}. {MEND}") from error
+        self._replaying = self._unsure = False
 
     def meta(self) -> Meta | None:
         """How far this state is, None for a new one."""

@@ -30,7 +30,7 @@ from flyback.sinks.lake import lake, pin
 from flyback.sinks.tables import TABLES, Source, TableWriter, landed
 from flyback.streams.clients import KafkaClients
 from flyback.streams.join import derive, pair_id, within
-from flyback.streams.matcher import Message, Pair
+from flyback.streams.matcher import Message
 from flyback.streams.outputs import Output, Outputs
 from flyback.streams.topology import Kind, Topology
 
@@ -127,7 +127,7 @@ def _derived(
         else:
             found.late += 1
         # The bytes that the feedback came in are not in the lake, nor its trace; only a dead letter would need them.
-        output = outputs.pair(Pair(derived, Message(feedback, b"", codec.bundled(feedback.record))))
+        output = outputs.pair(derived, Message.of(feedback, b"", codec.bundled(feedback.record)))
         if output.reason:
             found.too_large += 1
             found.too_large_ids += [pair_id(feedback)] if found.too_large <= NAMED else []
