@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -204,6 +205,31 @@ def test_a_killed_worker_holds_no_lock_and_loses_no_write(tmp_path: Path) -> Non
 def kept(store: Store) -> list[tuple[bytes, bytes]]:
     """All entries that somebody has written."""
     return [(key, value) for key, value in store.scan(b"") if not key.startswith(state.LINK)]
+
+
+def test_a_worker_killed_while_it_replays_loses_the_latest_writes_and_none_before(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from pathlib import Path; from flyback.streams.state import StateFolder;"
+        "store = StateFolder(Path(sys.argv[1])).store(0);"
+        "store.write({b'a': b'logged'}); store.begin_replay(); store.write({b'b': b'replayed'}); store.end_replay();"
+        "store.write({b'c': b'logged'}); store.begin_replay();"
+        "[store.write({b'd%d' % i: b'replayed'}) for i in range(5)]; os.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path)], timeout=60)
+    assert killed.returncode == -9
+    folder = StateFolder(tmp_path)
+    found = [key for key, _ in kept(folder.store(0))]
+    folder.close()
+    assert found == [b"a", b"b", b"c", b"d0", b"d1", b"d2", b"d3", b"d4"][: len(found)]
+    assert len(found) >= 3
+
+
+def test_a_state_laid_out_otherwise_is_foreign() -> None:
+    now = Meta(Origin("c", {}, 0, 1), 1)
+    before = json.loads(now.pack())
+    del before["origin"]["layout"]  # as before there was more than one
+    assert Meta.unpack(now.pack()).origin == now.origin
+    assert Meta.unpack(json.dumps(before).encode()).origin != now.origin
 
 
 def files(path: Path, pattern: str) -> list[Path]:
