@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Protocol
 
 from flyback.schemas.codec import Record
 from flyback.schemas.content import fingerprint
@@ -65,7 +66,14 @@ def pair_id(feedback: Arrived) -> str:
     return hashlib.sha256(identity.encode()).hexdigest()[:32]
 
 
-def within(prediction: Arrived, feedback: Arrived, window_ms: int) -> bool:
+class HasArrived(Protocol):
+    """Anything that has an arrival (ms)."""
+
+    @property
+    def arrived_at(self) -> int: ...
+
+
+def within(prediction: HasArrived, feedback: HasArrived, window_ms: int) -> bool:
     """Whether two first copies are a pair: decided from their arrivals alone."""
     return abs(prediction.arrived_at - feedback.arrived_at) <= window_ms
 

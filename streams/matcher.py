@@ -15,7 +15,7 @@ from flyback.schemas import codec, content, wire
 from flyback.schemas.codec import Schema
 from flyback.streams import state
 from flyback.streams.clients import Headers
-from flyback.streams.join import FEEDBACK_ID, Arrived, Derived, derive
+from flyback.streams.join import FEEDBACK_ID, Arrived, Derived, derive, within
 from flyback.streams.rates import Cell, Counts, Judgement, cell_of, closes_at, counted_arrivals, judgement_of
 from flyback.streams.state import Entry, Meta, Store
 
@@ -171,7 +171,7 @@ class _Step:
             self._new[cell] += 1
         if waited_for:
             for key, entry in self._feedback_waiting(episode):
-                if abs(entry.arrived_at - at) <= self._window_ms:
+                if within(message, entry, self._window_ms):
                     feedback = self._first_feedback(key, message, entry)
                     told = feedback.fingerprint()
                     self._writes[key] = entry._replace(fingerprint=told, value=b"", traceparent=b"").pack()
@@ -190,7 +190,7 @@ class _Step:
             return
         self._keep(message, Entry(at, message.offset, message.fingerprint()))
         entry = Entry.unpack(stored)
-        if abs(entry.arrived_at - at) <= self._window_ms:
+        if within(entry, message, self._window_ms):
             cell = self._cell(entry.cell)
             self._pair(episode, cell, Pair(self._first_prediction(message, entry, cell), message))
 
