@@ -109,14 +109,14 @@ class Replay:
         return sum(offset - self._at[topic] + len(self._ahead[topic]) for topic, offset in self.end.items())
 
     def read(self, at_most: int, timeout: float) -> list[Message]:
-        """The next messages below the end offsets, at most so many of each topic."""
+        """The next messages below the end offsets, at most so many."""
         for topic in [topic for topic in self._readers if not self._ahead[topic]]:
             self._consume(topic, at_most, timeout)
         # what a topic has still to give arrived after all of this
         reached = min((_latest(self._ahead[topic]) for topic in self._readers), default=None)
-        found = []
+        found: list[Message] = []
         for ahead in self._ahead.values():
-            while ahead and (reached is None or ahead[0].timestamp()[1] <= reached):
+            while ahead and len(found) < at_most and (reached is None or ahead[0].timestamp()[1] <= reached):
                 found.append(ahead.popleft())
         return found
 
