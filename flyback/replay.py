@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,7 @@ from typing import Any
 
 from flyback import deadletters, history
 from flyback.deadletters import EVERYTHING, DeadLetter, Selection
-from flyback.errors import ConfigurationError, FlybackError, InvalidEvent, UnknownSchema, WorkerFenced
+from flyback.errors import BrokerError, ConfigurationError, FlybackError, InvalidEvent, UnknownSchema, WorkerFenced
 from flyback.schemas import codec, wire
 from flyback.schemas.catalog import Catalog, open_catalog
 from flyback.schemas.intake import accept
@@ -42,6 +43,7 @@ NAMED = 1_000
 
 _MESSAGES = 500
 _BYTES = 16_000_000
+_START_SECONDS = 60.0
 _LETTER_BYTES = 1_000  # what headers and mark take beside the value
 # The engine has seen the event, so the same bytes would be a duplicate or a conflict again.
 _SEEN = ("conflict", "pair_too_large")
@@ -141,8 +143,8 @@ def load_repair(name: str, settings: Settings) -> Repair:
         sys.path.insert(0, here)
     try:
         found: Any = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(f"--repair {name}: {error}") from error
+    except Exception as error:  # whatever the module does when it is imported
+        raise ConfigurationError(f"--repair {name}: {type(error).__name__}: {error}") from error
     if not callable(found):
         raise ConfigurationError(f"--repair {name}: it is no function")
     return found  # type: ignore[no-any-return]
@@ -253,7 +255,12 @@ class _Writer:
     def __init__(self, settings: Settings, topology: Topology) -> None:
         name = f"{settings.topic_prefix}replay"
         self._transactions = Transactions(KafkaClients(settings), settings, topology, name, transactional_id=name)
-        self._transactions.start(lambda: False)
+        deadline = time.monotonic() + _START_SECONDS
+        if not self._transactions.start(lambda: time.monotonic() > deadline):
+            raise BrokerError(
+                f"cannot start transactions as {name}: Kafka at {settings.bootstrap_servers} did not answer for "
+                f"{_START_SECONDS:g} s. Nothing was put back"
+            )
 
     def write(self, outputs: list[Output]) -> None:
         try:
@@ -265,6 +272,11 @@ class _Writer:
             ) from error
         except TransactionAborted as error:
             raise FlybackError(f"the last transaction was aborted: {error}. Run it again: it goes on there") from error
+        except BrokerError as error:
+            raise BrokerError(
+                "whether the last transaction was committed cannot be known. Run it again: its messages are marked, "
+                "or none of them was put back"
+            ) from error
 
 
 def _write(writer: _Writer | None, outputs: list[Output], report: Report, progress: Callable[[Report], None]) -> None:

@@ -18,14 +18,18 @@ from confluent_kafka.admin import AdminClient
 
 from flyback import history, topics
 from flyback.deadletters import DeadLetter, Selection
-from flyback.errors import ConfigurationError, WorkerFenced
+from flyback.errors import BrokerError, ConfigurationError, WorkerFenced
+from flyback.local.kafka import KafkaBroker
 from flyback.replay import FROM, RepairFailed, Report, load_repair, replay
+from flyback.replay import _Writer as Writer
 from flyback.schemas import codec, wire
 from flyback.schemas.catalog import hashed_id
 from flyback.settings import Settings, load
 from flyback.streams import dlq, join
 from flyback.streams.join import Arrived
+from flyback.streams.outputs import Output
 from flyback.streams.topology import Topology, partition_for
+from flyback.streams.transactions import Transactions
 from tests.strategies import correction, prediction
 from tests.streams.on_kafka import OnKafka, running
 from tests.streams.records import Raw, a_correction, a_prediction, raw
@@ -226,10 +230,43 @@ def test_a_hook_that_fails_is_named_with_its_letter(settings: Settings, cemetery
         replay(settings, repair=repair)
 
 
-@pytest.mark.parametrize("name", ["nothing", "no_such_module:repair", "json:repair", "json:__name__", ":f"])
-def test_a_hook_that_is_not_there_is_named(settings: Settings, name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    ["nothing", "no_such_module:repair", "json:repair", "json:__name__", ":f", ".here:f", "a_typo:f", "a_fault:f"],
+)
+def test_a_hook_that_is_not_there_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a_typo.py").write_text("def f(letter:\n")
+    (tmp_path / "a_fault.py").write_text("1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
     with pytest.raises(ConfigurationError, match=f"--repair {name}: "):
-        load_repair(name, settings)
+        load_repair(name, load())
+
+
+def test_a_broker_that_is_away_at_the_start_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flyback.replay._START_SECONDS", 0.1)
+    nowhere = load(bootstrap_servers="127.0.0.1:1")
+    with pytest.raises(BrokerError, match=r"cannot start transactions as .*127.0.0.1:1 did not answer"):
+        Writer(nowhere, Topology(nowhere))
+
+
+def test_an_outcome_that_is_unknown_says_to_run_it_again(
+    kafka_broker: KafkaBroker, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load(bootstrap_servers=kafka_broker.bootstrap, topic_prefix=topic_prefix, transaction_timeout="2s")
+    topics.create(settings)
+    topology = Topology(settings)
+    insist = Transactions._insist
+
+    def without_broker(self: Transactions, end: Callable[[float], None]) -> None:
+        self._producer.flush(60)  # type: ignore[attr-defined]
+        if kafka_broker.running:
+            kafka_broker.stop()
+        insist(self, end)
+
+    monkeypatch.setattr(Transactions, "_insist", without_broker)
+    with pytest.raises(BrokerError, match=r"cannot be known\. Run it again"):
+        Writer(settings, topology).write([Output(topology.topic_of("Correction"), 0, b"t", b"never seen")])
 
 
 def test_letters_of_derived_topics_go_back_there(settings: Settings, cemetery: Cemetery) -> None:
