@@ -19,6 +19,7 @@ from flyback.settings import Settings
 from flyback.streams.topology import Topology
 
 _SECONDS = 30.0
+_TRANSACTION_SECONDS = 90.0  # what a process of ours that was killed has open is aborted before
 _METADATA_SECONDS = 10.0
 _BATCH = 10_000
 _LOOK_BACK = 64
@@ -84,7 +85,7 @@ def places(settings: Settings, topics: Sequence[str]) -> list[Place]:
         consumer.close()
 
 
-def next_offsets(settings: Settings, topics: Sequence[str], seconds: float = _SECONDS) -> dict[Place, int]:
+def next_offsets(settings: Settings, topics: Sequence[str], seconds: float = _TRANSACTION_SECONDS) -> dict[Place, int]:
     """For every partition the offset after its last committed message; 0 where there is none.
 
     What a reader of all messages must have reached. Transactions that are open at first are waited for. Raises as
@@ -195,7 +196,8 @@ def _wait_for_open_transactions(settings: Settings, consumer: _Reader, topics: S
         while _watermarks(consumer, place, seconds)[1] < end:
             if time.monotonic() > deadline:
                 raise BrokerError(
-                    f"a transaction in {place[0]}/{place[1]} is still open after {seconds:g} s: is a producer stuck?"
+                    f"a transaction in {place[0]}/{place[1]} is still open after {seconds:g} s: is a "
+                    "producer stuck? Its transaction.timeout.ms ends it; try again then"
                 )
             time.sleep(0.02)
 

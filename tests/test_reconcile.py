@@ -22,8 +22,8 @@ from flyback.errors import BrokerError, LakeError, RefusedToStart, WorkerFenced
 from flyback.landing import Stalled, wait_until_landed
 from flyback.local.kafka import KafkaBroker
 from flyback.reconcile import Finding, reconcile
-from flyback.reconcile import transaction as transactions
-from flyback.reconcile.transaction import Transaction
+from flyback.reconcile import writer as writers
+from flyback.reconcile.writer import Writer
 from flyback.settings import Settings, load
 from flyback.streams.clients import KafkaClients
 from flyback.streams.outputs import Output
@@ -41,12 +41,12 @@ PERSON = {"kind": "HUMAN", "name": "zoe", "version": ""}
 KILLED_BEFORE_COMMIT = """
 import os, signal
 from flyback.reconcile import reconcile
-from flyback.reconcile.transaction import Transaction
+from flyback.reconcile.writer import Writer
 from flyback.settings import load
 def kill(self):
     assert self._producer.flush(30) == 0
     os.kill(os.getpid(), signal.SIGKILL)
-Transaction._commit = kill
+Writer._commit = kill
 reconcile(load(), lambda *_: None)
 """
 
@@ -168,9 +168,9 @@ def test_what_a_killed_run_left_open_is_never_seen_and_the_next_run_is_exact(war
 def test_a_second_run_fences_the_first_and_each_pair_is_written_once(warm: Warm) -> None:
     topology = Topology(warm.settings)
     warm.send_late(range(4))
-    first = Transaction(KafkaClients(warm.settings), warm.settings, topology)
+    first = Writer(KafkaClients(warm.settings), warm.settings, topology)
     assert sum(found.written for found in warm.reconcile().values()) == 8
-    with pytest.raises(WorkerFenced, match=r"another `flyback reconcile`.*Nothing of this run is visible"):
+    with pytest.raises(WorkerFenced, match=r"another `flyback reconcile`.*Run `flyback reconcile` again"):
         first.write([Output(topology.topic_of("Example"), 0, b"t", b"never seen")] * 3, silent)
     assert warm.derived() == 8
     warm.check()
@@ -184,7 +184,7 @@ def test_a_run_that_is_broken_off_leaves_nothing_behind(warm: Warm) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Transaction(KafkaClients(warm.settings), warm.settings, Topology(warm.settings)).write(some(), silent)
+        Writer(KafkaClients(warm.settings), warm.settings, Topology(warm.settings)).write(some(), silent)
     assert warm.derived() == 0
 
 
@@ -248,14 +248,29 @@ def test_a_stream_that_does_not_get_on_is_named(settings: Settings, tmp_path: Pa
         reconcile(settings, silent, stall_seconds=0.5)
 
 
+def test_what_takes_long_is_written_in_short_transactions(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writers, "_SECONDS", 0.0)
+    topic = Topology(settings).topic_of("Example")
+
+    def some() -> Iterator[Output]:
+        for value in (b"first", b"second", b"third"):
+            yield Output(topic, 0, b"t", value)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Writer(KafkaClients(settings), settings, Topology(settings)).write(some(), silent)
+    history.next_offsets(settings, [topic])  # a transaction's messages can be seen some moments after its commit
+    assert [message.value() for message in history.read(settings, [topic])] == [b"first", b"second"]
+
+
 def test_a_broker_that_goes_away_leaves_nothing_and_says_to_run_again(
     kafka_broker: KafkaBroker, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transactions, "_DELIVERY_SECONDS", 3.0)
+    monkeypatch.setattr(writers, "_DELIVERY_SECONDS", 3.0)
     settings = settings_for(kafka_broker.bootstrap, topic_prefix, tmp_path)
     topology = Topology(settings)
     output = Output(topology.topic_of("Example"), 0, b"t", b"never seen")
-    transaction = Transaction(KafkaClients(settings), settings, topology)
+    writer = Writer(KafkaClients(settings), settings, topology)
 
     def some() -> Iterator[Output]:
         yield output
@@ -263,8 +278,8 @@ def test_a_broker_that_goes_away_leaves_nothing_and_says_to_run_again(
         yield output
 
     with pytest.raises(BrokerError, match="Run `flyback reconcile` again"):
-        transaction.write(some(), silent)
+        writer.write(some(), silent)
     kafka_broker.start()
-    Transaction(KafkaClients(settings), settings, topology).write([output], silent)
+    Writer(KafkaClients(settings), settings, topology).write([output], silent)
     values = Counter(message.value() for message in history.read(settings, [output.topic]))
     assert values == {b"never seen": 1}

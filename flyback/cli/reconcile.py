@@ -28,7 +28,7 @@ def reconcile(
     """Derive what the stream could not: feedback later than the join window, pairs lost with the state.
 
     Compares the lake's raw events with its derived rows, and writes the missing ones with the ids they would have
-    had, in one transaction. Workers and sinks go on meanwhile. Running it twice adds nothing.
+    had. Workers and sinks go on meanwhile. Running it twice adds nothing.
     """
     from flyback import landing, logs, settings, topics
     from flyback.reconcile import reconcile as run
@@ -43,7 +43,7 @@ def reconcile(
             if wait and not dry_run:
                 landing.wait_until_landed(loaded, progress, lambda: None)
     except KeyboardInterrupt:
-        raise FlybackError("broken off: all was written, or nothing. Run it again: it adds what is missing") from None
+        raise FlybackError("broken off: what was written counts. Run it again: it adds what is still missing") from None
     if as_json:
         output.print_json([{**asdict(found), "missing": found.missing} for found in findings])
     else:

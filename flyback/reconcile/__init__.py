@@ -3,9 +3,10 @@
     fence      an earlier run: a fixed transactional id aborts what that one left open
     wait       until the group committed the raw ends, and the lake holds all that was derived until then
     compare    every pair of first copies below those ends with the derived rows
-    write      what is missing, in one transaction
+    write      what is missing, in short transactions
 
-So what the stream has still to derive is never taken for missing, and a second run finds nothing. Feedback later than
+So what the stream has still to derive is never taken for missing, nor what an earlier run wrote: a second one finds
+nothing. Feedback later than
 the join window, state lost beyond retention and events repaired late end here.
 """
 
@@ -22,7 +23,7 @@ from flyback.errors import BrokerError
 from flyback.landing import STALL_SECONDS, Progress, wait_until_landed
 from flyback.reconcile.compare import Comparison
 from flyback.reconcile.spool import Spool
-from flyback.reconcile.transaction import Transaction
+from flyback.reconcile.writer import Writer
 from flyback.schemas import codec
 from flyback.schemas.catalog import open_catalog
 from flyback.settings import Settings
@@ -74,13 +75,14 @@ def reconcile(
     Safe while workers, sinks and producers go on; safe to break off and to run again. `progress` is told of the steps
     "joined", "landed", "derived" and "written"; `check` is called while waiting, and may raise. Raises LakeError (no
     lake), RefusedToStart (the lake is another cluster's), Stalled (a worker or a sink does not get on for
-    `stall_seconds`), WorkerFenced (another run took over), RegistryUnavailable, BrokerError. Nothing is visible then.
+    `stall_seconds`), WorkerFenced (another run took over), RegistryUnavailable, BrokerError. What was written until
+    then counts: a new run adds the rest.
     """
     topology = Topology(settings)
     clients = KafkaClients(settings)
     _refuse_foreign(settings, topology, clients)
     outputs = Outputs(settings, topology, open_catalog(settings))
-    transaction = Transaction(clients, settings, topology) if write else None
+    writer = Writer(clients, settings, topology) if write else None
     before = landed(settings.lake)
     ends = wait_until_landed(settings, progress, check, stall_seconds)
     # Retention may have emptied a partition whose rows are in the lake: the stream cannot derive those any more.
@@ -92,8 +94,8 @@ def reconcile(
             spool.add(output)
         for topic, found in findings.items():
             found.without_raw, found.without_raw_ids = comparison.without_raw(topic, NAMED)
-        if transaction is not None and len(spool):
-            transaction.write(spool, lambda done: progress("written", done, len(spool)))
+        if writer is not None and len(spool):
+            writer.write(spool, lambda done: progress("written", done, len(spool)))
             for topic, written in spool.topics.items():
                 findings[topic].written = written
     return list(findings.values())

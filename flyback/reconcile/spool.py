@@ -1,7 +1,4 @@
-"""Outputs kept in a temporary file, so that the transaction is open only as long as it takes to send them.
-
-An open transaction holds back every reader of the derived topics, the sink among them.
-"""
+"""Outputs kept in a temporary file, so that no transaction is open while the lake is compared."""
 
 from __future__ import annotations
 

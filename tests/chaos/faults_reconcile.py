@@ -89,11 +89,11 @@ def _die(*_: Any) -> None:
 
 def _die_at(step: str) -> None:
     """Run it in this process, which ends at the step, if it gets there."""
-    from flyback.reconcile import reconcile, transaction
+    from flyback.reconcile import reconcile
+    from flyback.reconcile.writer import Writer
     from flyback.settings import load
 
-    made = transaction.Transaction
-    init, produce, commit = made.__init__, made._produce, made._commit
+    init, produce, commit = Writer.__init__, Writer._produce, Writer._commit
     left = random.randrange(50)
 
     def produce_some(self: Any, output: Any) -> None:
@@ -123,7 +123,7 @@ def _die_at(step: str) -> None:
         "during commit": ("_commit", commit_a_while),
         "after commit": ("_commit", then_die(commit)),
     }
-    setattr(made, *patches[step])
+    setattr(Writer, *patches[step])
     reconcile(load(), lambda *_: None)
 
 

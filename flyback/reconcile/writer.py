@@ -1,4 +1,8 @@
-"""One transaction under a fixed id: all of it becomes visible or nothing does, and a later run fences this one."""
+"""Transactions under a fixed id: all of one becomes visible or nothing does, and a later run fences this one.
+
+An open transaction holds back every reader of the derived topics, the sink among them: after a kill until it times
+out. So each is short, however much there is to write.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +19,17 @@ from flyback.streams.clients import KafkaClients
 from flyback.streams.outputs import Output
 from flyback.streams.topology import Topology
 
-_MINUTES = 15
-"""Of one transaction: what brokers allow at most, unless told otherwise (transaction.max.timeout.ms)."""
+_SECONDS = 5.0
+"""After which a transaction is committed and the next one begun."""
+_TIMEOUT_SECONDS = 60
+"""After which the broker aborts a transaction. It has to be enough to send what librdkafka's queue holds."""
 _DELIVERY_SECONDS = 60.0
 _FENCED = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
 _AGAIN = "Run `flyback reconcile` again: it adds only what is missing"
 
 
-class Transaction:
-    """Made, it has fenced every earlier run of this group and aborted what that one had open. `write` works once."""
+class Writer:
+    """Made, it has fenced every earlier run of this group and aborted what that one had open."""
 
     def __init__(self, clients: KafkaClients, settings: Settings, topology: Topology) -> None:
         """Raises BrokerError."""
@@ -32,13 +38,13 @@ class Transaction:
         self._producer = clients.producer(
             {
                 "transactional.id": self._id,
-                "transaction.timeout.ms": _MINUTES * 60_000,
+                "transaction.timeout.ms": _TIMEOUT_SECONDS * 1000,
                 "message.timeout.ms": round(_DELIVERY_SECONDS * 1000),
                 "acks": "all",
                 "compression.type": settings.compression,
                 "linger.ms": 20,
                 "message.max.bytes": largest,
-                "queue.buffering.max.kbytes": max(65_536, 4 * largest // 1024),
+                "queue.buffering.max.kbytes": max(16_384, 2 * largest // 1024),
                 "client.id": "flyback-reconcile",
             }
         )
@@ -51,10 +57,18 @@ class Transaction:
                     raise BrokerError(f"cannot start transactions as {self._id}: {error.args[0].str()}") from error
 
     def write(self, outputs: Iterable[Output], progress: Callable[[int], None]) -> None:
-        """Write all of them, or nothing. `progress` is told how many are sent. Raises WorkerFenced, BrokerError."""
+        """Write all of them. `progress` is told how many are sent. Raises WorkerFenced, BrokerError.
+
+        Whatever ends it before leaves whole transactions.
+        """
         try:
             self._producer.begin_transaction()
+            enough = time.monotonic() + _SECONDS
             for sent, output in enumerate(outputs, 1):
+                if time.monotonic() >= enough:
+                    self._commit()
+                    self._producer.begin_transaction()
+                    enough = time.monotonic() + _SECONDS
                 self._produce(output)
                 progress(sent)
             self._commit()
@@ -97,7 +111,7 @@ class Transaction:
                 cause = error.args[0]
         if cause.code() in _FENCED:
             raise WorkerFenced(
-                "another `flyback reconcile` of this group took over, or the transaction was open for longer than "
-                f"{_MINUTES} minutes: {cause.str()}. Nothing of this run is visible. {_AGAIN}"
+                "another `flyback reconcile` of this group took over, or a transaction was open for longer than "
+                f"{_TIMEOUT_SECONDS} s: {cause.str()}. {_AGAIN}"
             )
-        raise BrokerError(f"the transaction was aborted: {cause.str()}. Nothing of it is visible. {_AGAIN}")
+        raise BrokerError(f"a transaction was aborted: {cause.str()}. Nothing of it is visible. {_AGAIN}")
