@@ -113,17 +113,21 @@ class Sink:
         self._stopping.set()
 
     def status(self) -> dict[str, object]:
-        """For health checks: what the sink waits for (None: nothing), rows so far, the Unix time of its last commit,
-        next offsets by topic/partition.
+        """For health checks: what the sink waits for (None: nothing), rows so far, the Unix time of its last commit.
+
+        `cluster_id`, and the next `offsets` by topic/partition, are None until all tables are open.
         """
+        opened = len(self._buffers) == len(TABLES)
+        offsets = self.offsets() if opened else {}
         return {
             "ok": self._waiting is None,
             "waiting_for": self._waiting,
             "lake": self._settings.lake,
+            "cluster_id": next(iter(self._sources.values())).cluster_id if opened else None,
             "rows": dict(self._rows),
             "skipped": dict(self._skipped),
             "last_commit": self._last_commit,
-            "offsets": {f"{topic}/{partition}": offset for (topic, partition), offset in self.offsets().items()},
+            "offsets": {f"{topic}/{p}": offset for (topic, p), offset in offsets.items()} if opened else None,
         }
 
     def offsets(self) -> dict[Place, int]:

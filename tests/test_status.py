@@ -223,6 +223,29 @@ def test_a_sink_that_waits_is_a_problem(settings: Settings) -> None:
     assert f"127.0.0.1:{endpoint.port} waits: registry" in found.problems
 
 
+def a_sink_that_says(settings: Settings, **said: object) -> status.Status:
+    health = {"ok": True, "lake": "its lake", "waiting_for": None, **said}
+    with serve(settings, 0, lambda: health) as endpoint:
+        return status.examine(settings, sinks=[f"127.0.0.1:{endpoint.port}"])
+
+
+def test_a_sink_that_has_committed_nothing_yet_has_everything_before_it(settings: Settings) -> None:
+    sent(settings, a_prediction())
+    (lake,) = a_sink_that_says(settings, offsets={}).sinks
+    assert (lake.lake, sum(one.events for one in lake.lags)) == ("its lake", 1)
+
+
+@pytest.mark.parametrize("said", [{"offsets": None}, {"offsets": {"t/0": 5}, "cluster_id": "another"}])
+def test_a_sink_that_opens_its_tables_or_is_of_another_kafka_tells_nothing_of_ours(
+    settings: Settings, said: dict[str, object]
+) -> None:
+    found = a_sink_that_says(settings, **said)
+    assert [lake.source for lake in found.sinks] == ["its tables"]
+    assert ["of another Kafka (cluster another, this is " in line for line in found.unknown] == (
+        [False, True] if "cluster_id" in said else [False]
+    )
+
+
 def test_addresses_where_something_else_answers_are_told(settings: Settings) -> None:
     with ExitStack() as stack:
         stranger = stack.enter_context(serve(settings, 0, lambda: {"ok": True}))
@@ -259,10 +282,27 @@ def test_a_broker_that_is_down_is_told() -> None:
         status.examine(load(bootstrap_servers=f"127.0.0.1:{free_port()}"))
 
 
-def test_the_embedded_broker_can_be_asked(embedded_bootstrap: str, topic_prefix: str, tmp_path: Path) -> None:
-    found = load(bootstrap_servers=embedded_bootstrap, topic_prefix=topic_prefix, lake=str(tmp_path))
+def test_the_embedded_broker_names_no_members_so_its_workers_are_taken_at_their_word(
+    embedded_bootstrap: str, topic_prefix: str, tmp_path: Path
+) -> None:
+    found = load(
+        bootstrap_servers=embedded_bootstrap,
+        topic_prefix=topic_prefix,
+        group=topic_prefix,
+        session_timeout="2s",
+        state_dir=tmp_path / "state",
+        lake=str(tmp_path / "lake"),
+        worker_http_port=free_port(),
+    )
     topics.create(found)
-    assert status.examine(found).problems == ["no worker in group flyback-streams: start `flyback worker`"]
+    with a_worker(found) as (engine, worker):
+        asked = status.examine(found, [worker])
+        worker_id = engine.status()["worker_id"]
+    assert {partition.worker for partition in asked.partitions} == {worker_id}
+    assert (asked.problems, [line for line in asked.unknown if line.startswith("worker")]) == ([], [])
+    assert status.examine(found).problems == [
+        f"no worker in group {topic_prefix}: start `flyback worker`, or give its endpoint by --worker"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from flyback.status import endpoints, groups, lag
 from flyback.status.endpoints import Answer
 from flyback.status.groups import Group
 from flyback.status.lag import DeadLetters, Lag, Total
+from flyback.streams.clients import EMBEDDED_CLUSTER
 from flyback.streams.topology import Topology
 
 LATE_SECONDS = 60.0
@@ -94,6 +95,8 @@ def examine(settings: Settings, workers: Sequence[str] = (), sinks: Sequence[str
     of_sinks = endpoints.ask(sinks or endpoints.usual(settings, settings.sink_http_port), mark="lake")
     streams = groups.describe(settings, settings.group, topology.raw)
     windows = groups.describe(settings, topology.app_group, [topology.topic_of("FailureRate")])
+    if streams.cluster_id == EMBEDDED_CLUSTER:
+        groups.add_workers(streams, of_workers)
     unknown = [f"worker at {a.address} {a.problem}: its state and restoring" for a in of_workers if a.problem]
     members = {member.name for member in streams.members}
     unknown += [
@@ -102,6 +105,7 @@ def examine(settings: Settings, workers: Sequence[str] = (), sinks: Sequence[str
         if a.health and a.health["worker_id"] not in members
     ]
     unknown += [f"sink at {a.address} {a.problem}: whether it runs" for a in of_sinks if a.problem]
+    of_sinks = [a for a in of_sinks if _is_ours(a, streams.cluster_id, unknown)]
     found = Status(
         verdict="well",
         at=now,
@@ -119,6 +123,17 @@ def examine(settings: Settings, workers: Sequence[str] = (), sinks: Sequence[str
     elif max(found.joining.seconds or 0, found.landing.seconds or 0) > LATE_SECONDS:
         found.verdict = "behind"
     return found
+
+
+def _is_ours(sink: Answer, cluster_id: str, unknown: list[str]) -> bool:
+    """Not one that fills the lake of another Kafka; its offsets would look like ours."""
+    its = (sink.health or {}).get("cluster_id")
+    if its in (None, cluster_id):
+        return True
+    unknown.append(
+        f"sink at {sink.address} is of another Kafka (cluster {its}, this is {cluster_id}): whether ours runs"
+    )
+    return False
 
 
 def _joined(settings: Settings, topology: Topology, group: Group, answers: list[Answer], now: float) -> list[Joined]:
@@ -154,7 +169,7 @@ def _landed(
     offsets: dict[str, dict[Place, int]] = {}
     told: dict[str, Answer] = {}
     for answer in answers:
-        if answer.health and (said := answer.health.get("offsets")):
+        if answer.health and (said := answer.health.get("offsets")) is not None:
             mine = offsets.setdefault(answer.health["lake"], {})
             for name, offset in said.items():
                 topic, _, partition = name.rpartition("/")
@@ -183,7 +198,8 @@ def _problems(status: Status, answers: list[Answer]) -> list[str]:
     group = status.streams
     orphans = [str(partition.partition) for partition in status.partitions if partition.worker is None]
     if not group.members:
-        found.append(f"no worker in group {group.name}: start `flyback worker`")
+        unless = ", or give its endpoint by --worker" if group.cluster_id == EMBEDDED_CLUSTER else ""
+        found.append(f"no worker in group {group.name}: start `flyback worker`{unless}")
     elif orphans:
         found.append(f"nobody owns partition {', '.join(orphans)} (group {group.name} is {group.state})")
     for answer in answers:

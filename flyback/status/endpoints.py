@@ -61,5 +61,5 @@ def _ask(address: str, mark: str) -> Answer:
     except ValueError:
         found = None
     if not isinstance(found, dict) or mark not in found:
-        return Answer(address, None, "is something else: no JSON of ours at /healthz")
+        return Answer(address, None, f"is something else: its /healthz has no `{mark}`")
     return Answer(address, found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaException
@@ -12,6 +13,7 @@ from flyback import history
 from flyback.errors import BrokerError
 from flyback.login import Login
 from flyback.settings import Settings
+from flyback.status.endpoints import Answer
 from flyback.streams.topology import Topology
 
 _SECONDS = 10.0
@@ -31,6 +33,7 @@ class Group:
     """A consumer group. `state` is Kafka's word: stable, empty, dead (there is none) ...; `owners` by partition."""
 
     name: str
+    cluster_id: str
     state: str
     members: list[Member] = field(default_factory=list)
     owners: dict[int, Member] = field(default_factory=dict)
@@ -40,12 +43,12 @@ def describe(settings: Settings, name: str, topics: list[str]) -> Group:
     """The group, and who owns which partition of these topics. Raises BrokerError."""
     login = Login(settings)
     admin = AdminClient(settings.kafka() | {"log_level": 0, "error_cb": login})
-    login.metadata(admin, _SECONDS)  # for its words, where nobody answers
+    cluster_id = login.metadata(admin, _SECONDS).cluster_id or ""
     try:
         found = admin.describe_consumer_groups([name], request_timeout=_SECONDS)[name].result()
     except KafkaException as error:
         raise BrokerError(f"cannot ask for the members of group {name}: {error.args[0].str()}") from error
-    group = Group(name, found.state.name.lower())
+    group = Group(name, cluster_id, found.state.name.lower())
     for described in found.members:
         member = Member(described.client_id, described.host.removeprefix("/"))
         group.members.append(member)
@@ -53,6 +56,15 @@ def describe(settings: Settings, name: str, topics: list[str]) -> Group:
             if place.topic in topics:
                 group.owners[place.partition] = member
     return group
+
+
+def add_workers(group: Group, answers: Iterable[Answer]) -> None:
+    """Take workers at their word, where the broker names no members of any group: the embedded one does not."""
+    for answer in answers:
+        if answer.health and answer.health["assigned"]:
+            member = Member(answer.health["worker_id"], answer.address.rpartition(":")[0])
+            group.members.append(member)
+            group.owners.update(dict.fromkeys(answer.health["assigned"], member))
 
 
 def last_commits(settings: Settings, topology: Topology) -> dict[int, float]:

@@ -33,10 +33,10 @@ def a_status(**changed: object) -> Status:
     found = {
         "verdict": "behind",
         "at": 1_000.0,
-        "streams": Group("g", "stable", [owner], {0: owner, 1: owner}),
+        "streams": Group("g", "c", "stable", [owner], {0: owner, 1: owner}),
         "partitions": partitions,
         "sinks": [Landed("lake", "127.0.0.1:9465", lags, 999.5)],
-        "windows": Group("t.app", "stable", [owner], {}),
+        "windows": Group("t.app", "c", "stable", [owner], {}),
         "windows_lags": [DONE],
         "dead_letters": [DeadLetters("t.corrections.v1.dlq", 12_345, False, {"truncated": 900, "conflict": 100})],
         **changed,
