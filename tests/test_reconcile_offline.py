@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from flyback.errors import FlybackError
 from flyback.history import Place
-from flyback.reconcile import NAMED, Finding, _derived
+from flyback.reconcile import NAMED, Finding, _derived, compare
 from flyback.reconcile.compare import Comparison
 from flyback.reconcile.spool import Spool
 from flyback.schemas import codec
@@ -158,6 +159,23 @@ def test_a_pair_too_large_for_its_topic_is_named_and_not_written(tmp_path: Path)
     assert len(found.outputs) == 1
     assert (example.missing, example.too_large, len(example.too_large_ids)) == (2, 1, 1)
     assert all(len(output.value or b"") < TOPOLOGY.derived_max_bytes for output in found.outputs)
+
+
+def test_where_events_may_be_large_few_are_in_memory_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    def counting(record: str, rows: pa.StructArray) -> list[Arrived]:
+        read.append(len(rows))
+        return arrived(record, rows)
+
+    arrived = compare._arrived
+    monkeypatch.setattr(compare, "_arrived", counting)
+    corrections = [correction(correction_id=f"{i}") for i in range(20)]
+    made = a_lake(tmp_path, Prediction=[prediction()], Correction=corrections)
+    with lake(made.path) as tables:
+        large = Topology(SETTINGS.model_copy(update={"max_event_bytes": 8_000_000}))
+        assert len(list(Comparison(tables, large, ends(), str(tmp_path)).missing())) == 20
+    assert max(read) * large.derived_max_bytes <= 128_000_000
 
 
 def test_derived_rows_whose_raw_events_are_not_in_the_lake_are_named(tmp_path: Path) -> None:

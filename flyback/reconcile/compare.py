@@ -22,7 +22,7 @@ from flyback.streams.topology import Topology
 _TABLE = {str(table.record): table.name for table in TABLES}
 _DERIVED = {"Correction": "Example", "Grade": "GradedExample"}
 """What a feedback on a model's prediction becomes; on a person's it is always Coaching."""
-_ROWS = 1_000  # that are Python objects at once
+_ROWS, _BYTES = 1_000, 128_000_000  # of pairs that are Python objects at once
 
 
 class Comparison:
@@ -56,6 +56,7 @@ class Comparison:
         return (found[0][1] if found else 0), [row[0] for row in found]
 
     def _pairs(self, record: str) -> Iterator[tuple[Arrived, Arrived]]:
+        rows = max(1, min(_ROWS, _BYTES // self.topology.derived_max_bytes))
         with _lake_errors():
             batches = self._tables.connection.sql(
                 f"""
@@ -64,7 +65,7 @@ class Comparison:
                 JOIN raw.predictions p ON p._partition = m."partition" AND p._offset = m.prediction
                 JOIN raw.{_TABLE[record]} f ON f._partition = m."partition" AND f._offset = m.feedback
                 """
-            ).to_arrow_reader(_ROWS)
+            ).to_arrow_reader(rows)
         while (batch := _next(batches)) is not None:
             predictions = _arrived("Prediction", batch.column("prediction"))
             yield from zip(predictions, _arrived(record, batch.column("feedback")), strict=True)
