@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from flyback.cli.options import AsJson, Bootstrap
 from flyback.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     from flyback.deadletters import DeadLetter, Selection
@@ -28,7 +30,8 @@ Reason = Annotated[str | None, typer.Option(metavar="REASON", help="Only with th
 @app.command("list", epilog="Example:  flyback dlq list --topic corrections.v1")
 def listing(topic: Topic = None, reason: Reason = None, bootstrap: Bootstrap = None, as_json: AsJson = False) -> None:
     """List the dead letters: where each one stood, when it arrived and why it was refused."""
-    letters = _read(bootstrap, topic, reason)[1]
+    # there may be more than memory holds the bytes of
+    letters = _in_order(replace(letter, value=None, headers=()) for letter in _read(bootstrap, topic, reason)[1])
     if as_json:
         output.print_json([_summary(letter) for letter in letters])
         return
@@ -52,11 +55,10 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show dead letters in full: headers, key, the event where its bytes can be decoded, else the bytes."""
-    settings, letters = _read(bootstrap, topic, reason)
-    if coordinates is not None:
-        letters = [letter for letter in letters if letter.coordinates == coordinates]
-        if not letters:
-            raise ConfigurationError(f"no dead letter stood at {coordinates}: see `flyback dlq list`")
+    settings, found = _read(bootstrap, topic, reason, coordinates)
+    letters = _in_order(found)
+    if coordinates is not None and not letters:
+        raise ConfigurationError(f"no dead letter stood at {coordinates}: see `flyback dlq list`")
     if as_json:
         output.print_json([_in_full(settings, letter) for letter in letters])
         return
@@ -152,13 +154,18 @@ def _selection(topic: str | None, reason: str | None, *rest: Any) -> Selection:
     return Selection(topic, reason, *rest)
 
 
-def _read(bootstrap: str | None, topic: str | None, reason: str | None) -> tuple[Settings, list[DeadLetter]]:
+def _read(
+    bootstrap: str | None, topic: str | None, reason: str | None, coordinates: str | None = None
+) -> tuple[Settings, Iterator[DeadLetter]]:
     from flyback import deadletters, settings
 
-    selection = _selection(topic, reason)
+    selection = _selection(topic, reason, coordinates)
     loaded = settings.load(bootstrap_servers=bootstrap)
-    letters = list(deadletters.read(loaded, selection))
-    return loaded, sorted(letters, key=lambda letter: (letter.topic, letter.partition, letter.offset))
+    return loaded, deadletters.read(loaded, selection)
+
+
+def _in_order(letters: Iterable[DeadLetter]) -> list[DeadLetter]:
+    return sorted(letters, key=lambda letter: (letter.topic, letter.partition, letter.offset))
 
 
 def _summary(letter: DeadLetter) -> dict[str, Any]:
