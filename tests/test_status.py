@@ -18,7 +18,7 @@ from flyback.landing import wait_until_landed
 from flyback.local.process import free_port
 from flyback.settings import Settings, load
 from flyback.sinks.tables import TABLES
-from flyback.status import endpoints, lag
+from flyback.status import endpoints, groups, lag
 from flyback.status.lag import Lag, Total
 from flyback.streams.engine import Engine
 from flyback.streams.topology import Topology
@@ -277,7 +277,8 @@ def test_topics_that_are_missing_are_told(kafka_bootstrap: str, topic_prefix: st
         status.examine(load(bootstrap_servers=kafka_bootstrap, topic_prefix=topic_prefix))
 
 
-def test_a_broker_that_is_down_is_told() -> None:
+def test_a_broker_that_is_down_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "_SECONDS", 0.5)
     with pytest.raises(BrokerError, match="no Kafka answers"):
         status.examine(load(bootstrap_servers=f"127.0.0.1:{free_port()}"))
 

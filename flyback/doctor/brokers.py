@@ -104,7 +104,7 @@ def _transactions(name: str, settings: Settings, kafka: Kafka, broker: str, opti
 def _sessions(name: str, settings: Settings, kafka: Kafka, broker: str, options: Options) -> Iterator[Check]:
     ours = _ms(settings.session_timeout)
     least = _number(options, "group.min.session.timeout.ms") or 0
-    most = _number(options, "group.max.session.timeout.ms") or ours
+    most = _number(options, "group.max.session.timeout.ms") or max(least, ours)
     if not least <= ours <= most:
         yield failed(
             name,
