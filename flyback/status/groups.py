@@ -47,6 +47,7 @@ def describe(settings: Settings, name: str, topics: list[str]) -> Group:
     try:
         found = admin.describe_consumer_groups([name], request_timeout=_SECONDS)[name].result()
     except KafkaException as error:
+        del admin  # librdkafka aborts the process where the coordinator comes back after the time-out (its issue 4605)
         raise BrokerError(f"cannot ask for the members of group {name}: {error.args[0].str()}") from error
     group = Group(name, cluster_id, found.state.name.lower())
     for described in found.members:
