@@ -109,6 +109,6 @@ def running(settings: Settings) -> Iterator[Engine]:
     finally:
         engine.stop()
         thread.join(60)
+        if raised:  # though the body failed too: it will have waited for this engine
+            raise raised[0]
     assert not thread.is_alive()
-    if raised:
-        raise raised[0]
