@@ -144,7 +144,10 @@ def load_repair(name: str, settings: Settings) -> Repair:
     try:
         found: Any = getattr(importlib.import_module(module), function)
     except Exception as error:  # whatever the module does when it is imported
-        raise ConfigurationError(f"--repair {name}: {type(error).__name__}: {error}") from error
+        raise ConfigurationError(
+            f"--repair {name}: {type(error).__name__}: {error}. Name a function of a module in this folder, or of one "
+            "that is installed"
+        ) from error
     if not callable(found):
         raise ConfigurationError(f"--repair {name}: it is no function")
     return found  # type: ignore[no-any-return]
@@ -182,7 +185,7 @@ class _Workshop:
     def outputs(self, letter: DeadLetter, mark: bytes) -> list[Output]:
         """Message and mark; nothing where the hook leaves the dead letter. Raises InvalidEvent where it must stay."""
         arrived_at = letter.arrived_at
-        if letter.topic not in self._partitions or arrived_at is None or letter.offset < 0:
+        if letter.topic not in self._partitions or arrived_at is None or min(letter.partition, letter.offset) < 0:
             raise InvalidEvent("unknown_origin", "", "its headers do not say which of our messages it was")
         letter = replace(letter, value=deadletters.original(self._settings, letter))
         key, value = letter.key, letter.value

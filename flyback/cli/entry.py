@@ -10,6 +10,8 @@ _EXTRA_OF = {
     "sink": "sink",
     "sql": "sink",
     "reconcile": "worker,sink",
+    "doctor": "worker,sink",
+    "status": "sink",
     "schemas": "registry",
     "up": "local",
     "demo": "demo",

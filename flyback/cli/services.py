@@ -45,7 +45,9 @@ sink_app = typer.Typer(
 
 AcceptLoss = Annotated[
     bool,
-    typer.Option("--accept-loss", help="Go on at the log start where Kafka deleted events before they were read."),
+    typer.Option(
+        "--accept-loss", help="Once, after a loss: go on at the log start where Kafka deleted what was not read yet."
+    ),
 ]
 
 
@@ -155,6 +157,9 @@ def _say_what_runs(stack: Stack, broker: BrokerChoice | None, folder: Path) -> N
     output.print_line(f"\nSend a prediction and a correction:\n\n{snippet}\n")
     query = "select input.body as input, output.body as answered, truth.body as truth from examples_resolved"
     output.print_line(f'Then ask:\n\n{output.program()} sql --lake {shlex.quote(settings.lake)} "{query}"\n')
+    worker, sink = (where.removeprefix("http://") for where in (stack.worker_endpoint, stack.sink_endpoint))
+    options = f"--bootstrap {settings.bootstrap_servers} --worker {worker} --sink {sink}"
+    output.print_line(f"See how far worker and sink are:\n\n{output.program()} status {options}\n")
     output.print_line("Ctrl-C stops everything.")
 
 

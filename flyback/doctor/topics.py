@@ -50,7 +50,10 @@ def as_the_topology_says(settings: Settings, kafka: Kafka) -> Iterator[Check]:
     for finding in findings:
         by_name[_ABOUT.get(finding.about, _OTHER)].append(finding)
     for name, otherwise in fine.items():
-        if name != "topics" and not there:
+        if not there and name == "topics":
+            found = f"none of the {len(topology.names)} exists under the prefix {settings.topic_prefix}"
+            yield failed(name, found, "is FLYBACK_TOPIC_PREFIX right? Else type `flyback topics create`")
+        elif not there:
             yield skipped(name, "there are no topics yet")
         else:
             yield worst(name, [*_checks(name, by_name[name])], otherwise)

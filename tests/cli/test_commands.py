@@ -112,7 +112,7 @@ def test_a_broker_that_does_not_answer_is_named_with_what_to_look_at(flyback: Fl
 
 
 @pytest.mark.parametrize(
-    ("typed", "extra"), [([], "cli"), (["worker"], "worker"), (["sql", "from examples"], "sink"), (["demo"], "demo")]
+    ("typed", "extra"), [([], "cli"), (["worker"], "worker"), (["sql", "from examples"], "sink"), (["status"], "sink")]
 )
 def test_without_typer_the_console_script_says_which_extra_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: list[str], extra: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -71,6 +72,10 @@ def test_up_with_the_embedded_broker_joins_what_its_snippet_sends(started: Start
     assert "IN MEMORY" in value(lines, "Kafka")
     run_snippet(lines)
     eventually(lambda: examples(tmp_path / value(lines, "lake")) == 1, "the example is in the lake", 60)
+    printed_status = shlex.split(lines[lines.index("See how far worker and sink are:") + 2])
+    asked = [sys.executable, "-m", "flyback", *printed_status[printed_status.index("status") :]]
+    said = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert said.stdout.startswith("well: workers at the end"), said
     interrupted(process)
     assert running_in(tmp_path) == {}
 

@@ -11,6 +11,7 @@ from flyback import topics
 from flyback.doctor import brokers
 from flyback.doctor import topics as doctor_topics
 from flyback.settings import Settings, load
+from flyback.streams.topology import Topology
 from tests.cli.test_topics import alter
 from tests.doctor.examined import examined
 from tests.waiting import eventually
@@ -42,7 +43,9 @@ def test_a_topic_that_is_configured_otherwise_is_told_with_the_command_that_mend
     assert {check.verdict for other, check in found.items() if other != name} == {"ok"}
 
 
-def test_missing_topics_are_told_in_one_line(kafka_bootstrap: str, topic_prefix: str, tmp_path: Path) -> None:
+def test_where_there_are_no_topics_the_prefix_may_be_wrong(
+    kafka_bootstrap: str, topic_prefix: str, tmp_path: Path
+) -> None:
     settings = load(
         bootstrap_servers=kafka_bootstrap,
         topic_prefix=topic_prefix,
@@ -51,9 +54,25 @@ def test_missing_topics_are_told_in_one_line(kafka_bootstrap: str, topic_prefix:
     )
     found = examined(settings)
     assert found["topics"].verdict == "failed"
-    assert found["topics"].found.count("\n") == 0
-    assert found["topics"].mend == "type `flyback topics create`"
+    assert (
+        found["topics"].found == f"none of the {len(Topology(settings).names)} exists under the prefix {topic_prefix}"
+    )
+    assert found["topics"].mend == "is FLYBACK_TOPIC_PREFIX right? Else type `flyback topics create`"
     assert {found[name].verdict for name in ("partitions", "retention", "replication", "offsets")} == {"skipped"}
+
+
+def test_missing_topics_are_told_in_one_line(settings: Settings) -> None:
+    """As after an upgrade that brings a topic."""
+    missing = [settings.topic_prefix + name for name in ("replays.v1", "alerts.v1")]
+    admin = AdminClient(settings.kafka())
+    for gone in admin.delete_topics(missing).values():
+        gone.result(30)
+    eventually(lambda: len(topics.check(settings)) == 2, "they are gone")
+    found = examined(settings)
+    assert found["topics"].verdict == "failed"
+    assert found["topics"].found == f"{', '.join(missing)}: does not exist"
+    assert found["topics"].mend == "type `flyback topics create`"
+    assert found["retention"].verdict == "ok"
 
 
 def test_different_partition_counts_are_told(settings: Settings) -> None:
