@@ -13,16 +13,19 @@ from flyback import history
 from flyback.errors import ConfigurationError, InvalidEvent
 from flyback.history import Place
 from flyback.schemas import wire
+from flyback.schemas.rules import MAX_MICROS
 from flyback.settings import Settings
 from flyback.streams import dlq
 from flyback.streams.topology import Kind, Topology
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_INT, _LONG = 2**31 - 1, 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One refused message. `topic`, `partition`, `offset` and `arrived_at` are those of the original.
+    """One refused message. `topic`, `partition`, `offset` and `arrived_at` are those of the original; -1, and
+    None, where the headers do not say.
 
     `value` is the original bytes; None where it was empty or over the size limit, of which `size` (bytes) and
     `sha256` tell. `headers` are the original ones.
@@ -109,18 +112,20 @@ def from_message(message: Message) -> DeadLetter:
     headers = [(name, content or b"") for name, content in wire.headers(message)]
     facts = {name: content.decode(errors="replace") for name, content in headers if name.startswith(dlq.PREFIX)}
     value = _bytes(message.value()) or None
-    size = facts.get(dlq.SIZE, "")
+    partition = dlq.integer(facts.get(dlq.PARTITION), _INT)
+    offset = dlq.integer(facts.get(dlq.OFFSET), _LONG)
+    size = dlq.integer(facts.get(dlq.SIZE), _LONG)
     sha256 = facts.get(dlq.SHA256) or (hashlib.sha256(value).hexdigest() if value else None)
     return DeadLetter(
         topic=facts.get(dlq.TOPIC) or str(message.topic()).removesuffix(".dlq"),
-        partition=_number(facts.get(dlq.PARTITION), -1),
-        offset=_number(facts.get(dlq.OFFSET), -1),
+        partition=-1 if partition is None else partition,
+        offset=-1 if offset is None else offset,
         arrived_at=_time(facts.get(dlq.TIMESTAMP)),
         reason=facts.get(dlq.REASON, ""),
         message=facts.get(dlq.MESSAGE, ""),
         key=None if message.key() is None else _bytes(message.key()),
         value=value,
-        size=_number(size, len(value or b"")),
+        size=len(value or b"") if size is None else size,
         sha256=sha256,
         headers=tuple((name, content) for name, content in headers if not name.startswith(dlq.PREFIX)),
     )
@@ -143,12 +148,6 @@ def _bytes(content: bytes | str | None) -> bytes:
     return content.encode() if isinstance(content, str) else content or b""
 
 
-def _number(text: str | None, otherwise: int) -> int:
-    return int(text) if text and text.lstrip("-").isdigit() else otherwise
-
-
 def _time(text: str | None) -> datetime | None:
-    try:
-        return None if not text or not text.isdigit() else _EPOCH + timedelta(milliseconds=int(text))
-    except OverflowError:  # a topic of CreateTime holds what its producer claimed
-        return None
+    milliseconds = dlq.integer(text, MAX_MICROS // 1000)  # a topic of CreateTime holds what its producer claimed
+    return None if milliseconds is None else _EPOCH + timedelta(milliseconds=milliseconds)

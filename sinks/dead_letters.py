@@ -24,12 +24,12 @@ def rows(messages: Sequence[Message]) -> pa.Table:
 def _row(message: Message) -> dict[str, Any]:
     headers = {name: (content or b"").decode(errors="replace") for name, content in message.headers}
     value = message.value
-    arrived_at = _integer(headers.get(dlq.TIMESTAMP), MAX_MICROS // 1000)
-    size = _integer(headers.get(dlq.SIZE), _LONG)
+    arrived_at = dlq.integer(headers.get(dlq.TIMESTAMP), MAX_MICROS // 1000)
+    size = dlq.integer(headers.get(dlq.SIZE), _LONG)
     return {
         "source_topic": headers.get(dlq.TOPIC, message.topic.removesuffix(".dlq")),
-        "source_partition": _integer(headers.get(dlq.PARTITION), _INT),
-        "source_offset": _integer(headers.get(dlq.OFFSET), _LONG),
+        "source_partition": dlq.integer(headers.get(dlq.PARTITION), _INT),
+        "source_offset": dlq.integer(headers.get(dlq.OFFSET), _LONG),
         "source_arrived_at": None if arrived_at is None else arrived_at * 1000,
         "reason": headers.get(dlq.REASON, "unknown"),
         "message": headers.get(dlq.MESSAGE),
@@ -41,12 +41,3 @@ def _row(message: Message) -> dict[str, Any]:
             {"key": name, "value": content} for name, content in message.headers if not name.startswith(dlq.PREFIX)
         ],
     }
-
-
-def _integer(text: str | None, largest: int) -> int | None:
-    """The number in a header, None where it holds none that its column could."""
-    try:
-        number = int(text or "")
-    except ValueError:
-        return None
-    return number if 0 <= number <= largest else None

@@ -52,6 +52,15 @@ def letter(
     return value, [*kept, *((name, text.encode()) for name, text in facts.items())]
 
 
+def integer(text: str | None, largest: int) -> int | None:
+    """The number in a header, None where it holds none from 0 to `largest`: other programs write headers too."""
+    try:
+        number = int(text or "")
+    except ValueError:
+        return None
+    return number if 0 <= number <= largest else None
+
+
 class Limit:
     """How many dead letters one process may write in a minute: `most`. More come from a broken producer."""
 

@@ -186,9 +186,20 @@ def test_what_would_be_refused_again_stays_with_the_reason(settings: Settings, c
 
 def test_letters_of_another_program_are_left_alone(settings: Settings) -> None:
     producer = Producer(settings.kafka())
-    producer.produce(Topology(settings).topic_of("Correction") + ".dlq", a_correction().value, b"t")
+    topic = Topology(settings).topic_of("Correction")
+    producer.produce(topic + ".dlq", a_correction().value, b"t")
+    said = {dlq.TOPIC: topic, dlq.PARTITION: "0", dlq.OFFSET: "0", dlq.TIMESTAMP: "0"}
+    wrong = {
+        dlq.PARTITION: ("", "-1", str(2**31)),
+        dlq.OFFSET: ("--5", "²", str(2**63)),
+        dlq.TIMESTAMP: ("²", "soon", "9" * 30),
+    }
+    for header, contents in wrong.items():
+        for content in contents:
+            headers = {**said, header: content}
+            producer.produce(topic + ".dlq", a_correction().value, b"t", headers=headers)
     assert producer.flush(60) == 0
-    assert dict(replay(settings).not_replayable) == {"unknown_origin": 1}
+    assert dict(replay(settings).not_replayable) == {"unknown_origin": 10}
 
 
 def test_the_key_can_be_set_to_the_task_where_the_value_decodes(settings: Settings, cemetery: Cemetery) -> None:
