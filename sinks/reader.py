@@ -58,11 +58,6 @@ class Sources:
         return described
 
 
-def describe(settings: Settings, topics: Iterable[str]) -> dict[str, Source]:
-    """`Sources.describe`, once."""
-    return Sources(settings).describe(topics)
-
-
 def _described(topic: str, answer: Any) -> Any:
     try:
         return answer.result()

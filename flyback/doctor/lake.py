@@ -69,9 +69,10 @@ def _files(lake: str) -> Check:
     counts = {}
     for table in TABLES:
         try:
-            handle = open_table(lake, table.name)
+            if (handle := open_table(lake, table.name)) is None:
+                continue
             with lake_errors(table_path(lake, table.name)):
-                sizes = handle.get_add_actions(flatten=True)["size_bytes"].to_pylist() if handle else []
+                sizes = handle.get_add_actions(flatten=True)["size_bytes"].to_pylist()
         except LakeError as error:
             return skipped("lake files", str(error))
         counts[table.name] = sum(size < _SMALL_BYTES for size in sizes)

@@ -214,6 +214,6 @@ def _problems(status: Status, answers: list[Answer]) -> list[str]:
         if late.deleted:
             found.append(
                 f"{late.topic}/{late.partition}: retention deleted {late.deleted} events before they were read "
-                f"(next offset {late.next_offset}): raise retention.ms"
+                f"(next offset {late.next_offset}): raise retention.ms, and go on once with --accept-loss"
             )
     return found

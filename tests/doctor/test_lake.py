@@ -51,10 +51,11 @@ def test_a_lake_of_something_else_is_told(tmp_path: Path, cluster: Cluster, says
 
 
 def test_a_lake_of_many_small_files_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lake, "_MANY", 2)
     made = HandMade(tmp_path / "lake")
     for number in range(3):
         made.add("predictions", prediction(f"t{number}"))
+    assert examined(made.path)["lake files"].found == "3 small ones in 1 tables"
+    monkeypatch.setattr(lake, "_MANY", 2)
     found = examined(made.path)
     assert found["lake"].verdict == "ok"
     assert found["lake files"].verdict == "warning"

@@ -16,6 +16,7 @@ from flyback.schemas import wire
 from flyback.schemas.codec import Schema
 from flyback.settings import Settings
 from flyback.sinks.lake import lake
+from flyback.sinks.reader import Sources
 from flyback.sinks.sink import Sink
 from flyback.sinks.storage import open_table
 from flyback.sinks.tables import landed
@@ -46,7 +47,9 @@ def test_every_valid_message_becomes_one_row_with_its_provenance(
     with running(settings, topology) as sink:
         eventually(lambda: all_landed(settings, written), "all rows")
         eventually(lambda: sink.offsets() == landed(settings.lake), "status is the lake's")
-        assert sink.status()["ok"]
+        said = sink.status()
+    assert said["ok"]
+    assert {source.cluster_id for source in Sources(settings).describe(topology.raw).values()} == {said["cluster_id"]}
     rows = table(settings, "predictions").to_pylist()
     assert sorted(row["task_id"] for row in rows) == sorted(f"t{i}" for i in range(500))
     assert {row["_topic"] for row in rows} == {topology.topic_of("Prediction")}
@@ -207,6 +210,7 @@ def test_a_lake_that_cannot_be_written_is_waited_for(
     with running(waiting, topology) as sink:
         eventually(lambda: sink.status()["waiting_for"] == "lake", "the sink says what it waits for")
         assert not sink.status()["ok"]
+        assert sink.status()["offsets"] is None, "they are not known, which is another thing than none"
         blocked.unlink()
         eventually(lambda: all_landed(waiting, written), "the row")
 
