@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--kills", type=int, default=0, help="kill -9s of the mixed round, at least")
     parser.add_argument("--seed", type=int, help="of all random choices; by default another one each time")
     parser.add_argument("--only", action="append", metavar="NAME", help="rounds with this in their name; repeatable")
-    parser.add_argument("--rate", type=float, default=300.0, help="events a second of each round's load")
+    parser.add_argument("--rate", type=float, default=200.0, help="events a second of each round's load")
     parser.add_argument("--jobs", type=int, default=2, help="rounds at a time")
     parser.add_argument("--list", action="store_true", help="the rounds, and how often each fault is injected")
     parser.add_argument("--json", action="store_true", help="JSON instead of the table")

@@ -26,7 +26,7 @@ from tests.chaos.verdict import judge
 MIXED = "all of them, mixed"
 MIXED_TIMES = 12
 """Faults of the mixed round in `make chaos`, which has minutes for everything."""
-SOAK_FASTER = 3
+SOAK_FASTER = 5
 """How many times as fast the load of the long mixed round is, which has many events to send."""
 PAUSE_SECONDS = 1.0
 """Between two faults, at most."""
@@ -43,7 +43,7 @@ class Round:
     times: int
     events: int = 0
     kills: int = 0
-    rate: float = 400.0
+    rate: float = 200.0
 
     @property
     def first(self) -> Fault:
@@ -67,7 +67,7 @@ def all_faults() -> list[Fault]:
 
 
 def plan(
-    faults: Sequence[Fault], soak: bool = False, events: int = 10_000, kills: int = 0, rate: float = 400.0
+    faults: Sequence[Fault], soak: bool = False, events: int = 10_000, kills: int = 0, rate: float = 200.0
 ) -> list[Round]:
     """A round for each fault, and the mixed one; those first that take longest."""
     each = [Round(f.name, (f,), f.times[soak], rate=rate) for f in faults if f.times[soak]]

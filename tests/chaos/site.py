@@ -35,7 +35,7 @@ REFUSALS = (2, 3, 4)
 SMALL = {
     "session_timeout": "6s",
     "transaction_timeout": "6s",
-    "transaction_interval": "20ms",
+    "transaction_interval": "50ms",
     "batch_events": 200,
     "commit_interval": "500ms",
     "max_dead_letters": 1_000_000_000,  # the load's poison is meant
