@@ -17,7 +17,7 @@ from flyback.local.java import DEPENDENCY_PLUGIN, SHORT_LIVED, fetch_once, find_
 from flyback.local.process import ChildProcess, Server, free_port, listens, refuse_taken_port
 from flyback.local.readiness import answers_metadata
 
-KAFKA_VERSION = "4.3.1"
+KAFKA_VERSION = "4.2.1"  # not 4.3 or 4.4: docs/adr/0011
 JAVA_VERSION = 17
 ALTERNATIVES = "use the embedded broker (--broker embedded), or --bootstrap HOST:PORT of a running Kafka"
 
