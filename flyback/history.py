@@ -24,7 +24,7 @@ _METADATA_SECONDS = 10.0
 _BATCH = 10_000
 _LOOK_BACK = 64
 # A broker that has just started loads what it has to know of the group.
-_COORDINATOR_MOVES = (
+COORDINATOR_MOVES = (
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,
@@ -148,7 +148,7 @@ def committed_or_none(settings: Settings, group: str, asked_for: Iterable[Place]
                 answered = consumer.committed(asked, timeout=_SECONDS)
                 break
             except KafkaException as error:
-                if error.args[0].code() not in _COORDINATOR_MOVES or time.monotonic() > deadline:
+                if error.args[0].code() not in COORDINATOR_MOVES or time.monotonic() > deadline:
                     raise BrokerError(f"cannot read the offsets of group {group}: {error.args[0].str()}") from error
                 time.sleep(0.1)
     finally:

@@ -297,10 +297,14 @@ def test_the_embedded_broker_names_no_members_so_its_workers_are_taken_at_their_
     )
     topics.create(found)
     with a_worker(found) as (engine, worker):
-        asked = status.examine(found, [worker])
-        worker_id = engine.status()["worker_id"]
-    assert {partition.worker for partition in asked.partitions} == {worker_id}
-    assert (asked.problems, [line for line in asked.unknown if line.startswith("worker")]) == ([], [])
+
+        def known() -> bool:
+            asked = status.examine(found, [worker])
+            owners = {partition.worker for partition in asked.partitions}
+            strange = [line for line in asked.unknown if line.startswith("worker")]
+            return owners == {engine.status()["worker_id"]} and not asked.problems and not strange
+
+        eventually(known, "the worker is known to own all partitions", SECONDS)
     assert status.examine(found).problems == [
         f"no worker in group {topic_prefix}: start `flyback worker`, or give its endpoint by --worker"
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -44,11 +45,17 @@ def describe(settings: Settings, name: str, topics: list[str]) -> Group:
     login = Login(settings)
     admin = AdminClient(settings.kafka() | {"log_level": 0, "error_cb": login})
     cluster_id = login.metadata(admin, _SECONDS).cluster_id or ""
-    try:
-        found = admin.describe_consumer_groups([name], request_timeout=_SECONDS)[name].result()
-    except KafkaException as error:
-        del admin  # librdkafka aborts the process where the coordinator comes back after the time-out (its issue 4605)
-        raise BrokerError(f"cannot ask for the members of group {name}: {error.args[0].str()}") from error
+    deadline = time.monotonic() + _SECONDS
+    while True:
+        try:
+            found = admin.describe_consumer_groups([name], request_timeout=_SECONDS)[name].result()
+            break
+        except KafkaException as error:
+            if error.args[0].code() in history.COORDINATOR_MOVES and time.monotonic() < deadline:
+                time.sleep(0.1)
+                continue
+            del admin  # librdkafka aborts the process where the coordinator comes back after the time-out (issue 4605)
+            raise BrokerError(f"cannot ask for the members of group {name}: {error.args[0].str()}") from error
     group = Group(name, cluster_id, found.state.name.lower())
     for described in found.members:
         member = Member(described.client_id, described.host.removeprefix("/"))
