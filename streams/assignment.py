@@ -12,7 +12,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from flyback import metrics
-from flyback.errors import BrokenState, RefusedToStart, TopicMismatch
+from flyback.errors import BrokenState, BrokerError, RefusedToStart, TopicMismatch
 from flyback.logs import get_logger
 from flyback.schemas.catalog import Catalog
 from flyback.settings import Settings
@@ -46,6 +46,8 @@ class Partition:
     """Where live processing goes on, by topic; known once the committed offsets were read."""
     unseen: set[str] = field(default_factory=set)
     """Topics of which no message has come since the partition went live."""
+    waiting: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Where it was and where the log ended, by topic, when it was last looked at."""
     unclaimed: bool = False
     """Whether the group has not committed where it starts for some topic of it."""
     cut: set[str] = field(default_factory=set)
@@ -131,7 +133,9 @@ class Assignment:
         topic, offset = message.topic(), message.offset()
         if topic in partition.unseen:
             partition.unseen.discard(topic)
-            if offset > partition.start[topic] and self._anything_between(partition, topic, offset):
+            start = partition.start[topic]
+            # a gap alone says nothing: offsets are taken by transaction markers and aborted records too
+            if offset > start and self._anything_between(partition.number, topic, start, offset) is not False:
                 log.warning("events were skipped: gone back", topic=topic, partition=partition.number, at=offset)
                 self._hold_back([partition])
                 return None
@@ -198,6 +202,28 @@ class Assignment:
                         marks[topic] = reached
             except KafkaException:
                 return  # no broker answers: another time
+
+    def check_moving(self) -> None:
+        """Raises BrokerError where the consumer gives nothing, from one call to the next, of what was there already.
+
+        Seen with librdkafka 2.16 after a broker was killed: assigned, sought and resumed, and nothing comes.
+        """
+        for partition in self.partitions.values():
+            before, partition.waiting = partition.waiting, {}
+            for topic in self._topics if partition.live else ():
+                at = partition.meta.applied.get(topic, 0)
+                place = TopicPartition(topic, partition.number)
+                try:
+                    _, end = self._lookup.get_watermark_offsets(place, timeout=_LOOK_UP)
+                except KafkaException:
+                    return  # no broker answers: another time
+                known_at, known_end = before.get(topic, (at, at))
+                if known_at == at < known_end and self._anything_between(partition.number, topic, at, known_end):
+                    raise BrokerError(
+                        f"{topic}/{partition.number}: the consumer stands still at offset {at}, though the log goes "
+                        f"on to {end}. Start this worker again"
+                    )
+                partition.waiting[topic] = at, end
 
     def check_topics(self) -> None:
         """Raises TopicMismatch where a raw topic was deleted, or made again: a consumer goes on reading the new one
@@ -346,17 +372,16 @@ class Assignment:
                     partition=partition.number,
                 )
 
-    def _anything_between(self, partition: Partition, topic: str, offset: int) -> bool:
-        """Whether the first message came after others that it should not have come after.
-
-        A gap alone says nothing: offsets are taken by transaction markers and aborted records too.
-        """
-        replay = Replay(self._clients, partition.number, {topic: partition.start[topic]}, {topic: offset})
+    def _anything_between(self, partition: int, topic: str, begin: int, end: int) -> bool | None:
+        """Whether there is a committed record; None where nothing tells in time."""
+        replay = Replay(self._clients, partition, {topic: begin}, {topic: end})
         deadline = time.monotonic() + _LOOK_UP
         try:
             while not replay.done:
-                if replay.read(1, timeout=0.1) or time.monotonic() > deadline:
+                if replay.read(1, timeout=0.1):
                     return True
+                if time.monotonic() > deadline:
+                    return None
         finally:
             replay.close()
         return False

@@ -97,7 +97,7 @@ class Engine:
         self._aborts = 0
         self._waits = 0
         self._letters = dlq.Limit(settings.max_dead_letters, clock)
-        self._idle_checked = self._topics_checked = clock()
+        self._idle_checked = self._topics_checked = self._moves_checked = clock()
         self._accept_loss = accept_loss
         self._totals: Counter[str] = Counter()
         self._last_commit: float | None = None
@@ -348,6 +348,9 @@ class Engine:
         if self._clock() - self._idle_checked >= _IDLE_CHECK:
             self._idle_checked = self._clock()
             assignment.idle_watermarks()
+        if self._clock() - self._moves_checked >= self._settings.session_timeout.total_seconds():
+            self._moves_checked = self._clock()
+            assignment.check_moving()
         if self._clock() - self._topics_checked >= _TOPICS_CHECK:
             self._topics_checked = self._clock()
             assignment.check_topics()

@@ -1,0 +1,66 @@
+"""A consumer that gives nothing of what is there must not hold up its partitions for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from unittest.mock import patch
+
+import pytest
+
+from flyback.errors import BrokerError
+from tests.strategies import correction, prediction
+from tests.streams.kafka_double import MemoryConsumer
+from tests.streams.records import raw
+from tests.streams.stage import Stage, Worker
+
+INTERVAL = 11.0  # seconds; a little more than between two looks
+
+
+@pytest.fixture
+def worker(stage: Stage) -> Worker:
+    worker = stage.worker()
+    worker.step(20)
+    return worker
+
+
+def look_again(stage: Stage, worker: Worker, times: int) -> None:
+    for _ in range(times):
+        stage.passed += INTERVAL
+        worker.step(2)
+
+
+def test_a_worker_whose_consumer_stands_still_ends_and_the_next_one_goes_on(stage: Stage, worker: Worker) -> None:
+    fetch = MemoryConsumer._fetch
+
+    def nothing_of_the_group(consumer: MemoryConsumer, place: tuple[str, int]) -> Iterator[object]:
+        return iter(()) if consumer._topics else iter(fetch(consumer, place))
+
+    stage.send(raw("Prediction", prediction("t")), raw("Correction", correction("t")))
+    with (
+        patch.object(MemoryConsumer, "_fetch", nothing_of_the_group),
+        pytest.raises(BrokerError, match=r"stands still at offset 0.*Start this worker again"),
+    ):
+        look_again(stage, worker, times=3)
+    worker.kill()
+    stage.settle(worker)
+    stage.check()
+
+
+def test_a_worker_that_has_read_everything_may_stand_still(stage: Stage, worker: Worker) -> None:
+    stage.send(raw("Prediction", prediction("t")), raw("Correction", correction("t")))
+    stage.settle(worker)
+    look_again(stage, worker, times=4)
+    stage.check()
+
+
+@pytest.mark.parametrize("end", ["commit_transaction", "abort_transaction"])
+def test_a_marker_at_the_end_of_the_log_is_nothing_to_be_read(stage: Stage, worker: Worker, end: str) -> None:
+    for topic in stage.topology.raw:
+        producer = stage.kafka.producer({"transactional.id": "a service's"})
+        producer.init_transactions(1.0)
+        producer.begin_transaction()
+        if end == "abort_transaction":
+            producer.produce(topic, b"", None, 0, None)
+        getattr(producer, end)(1.0)
+    look_again(stage, worker, times=4)
+    stage.check()
