@@ -101,6 +101,7 @@ class Engine:
         self._accept_loss = accept_loss
         self._totals: Counter[str] = Counter()
         self._last_commit: float | None = None
+        self._step_began: float | None = None
         self._waiting: str | None = None
         self._failed = False
         self._folder: StateFolder | None = None
@@ -170,9 +171,14 @@ class Engine:
             "totals": dict(self._totals),
         }
 
+    def seconds_in_step(self) -> float:
+        """How long the present step takes already; 0 before the first one."""
+        return 0.0 if self._step_began is None else time.monotonic() - self._step_began
+
     def step(self) -> None:
         """One round: a slice of restoring where something is behind, then a batch of what is live."""
         assert self._assignment is not None, "start() first"
+        self._step_began = time.monotonic()
         try:
             self._restore(self._assignment)
             batch = self._read(self._assignment)

@@ -24,6 +24,7 @@ log = logs.get_logger(__name__)
 EXIT_SECONDS = 4.5
 REPORT_SECONDS = 60.0
 _POLL_SECONDS = 0.2
+_LONGEST_STEP = 6  # transaction time-outs; sending offsets, committing and aborting take 5 at most
 _COUNTERS = ("events", "derived", "duplicates", "dead_letters")
 
 
@@ -40,6 +41,10 @@ class RunnableEngine(Protocol):
 
     def status(self) -> Mapping[str, Any]:
         """From any thread: `ok`, the present state, and `totals`, what was counted since the start."""
+        ...
+
+    def seconds_in_step(self) -> float:
+        """From any thread: how long the engine has been in the present round of its loop."""
         ...
 
 
@@ -112,6 +117,7 @@ class _Worker:
         self._engine = engine
         self._service = EngineService(engine)
         self._windows = windows
+        self._hangs = False
 
     async def run(self) -> int:
         stop = asyncio.Event()
@@ -121,7 +127,7 @@ class _Worker:
             self._say_what_starts(endpoint.port)
             await self._service.start()
             beside = [asyncio.create_task(self._windows.run()), asyncio.create_task(self._report())]
-            await _first(stop.wait(), self._service.finished.wait())
+            await _first(stop.wait(), self._service.finished.wait(), self._until_it_hangs())
             code = self._exit_code()
             _end_process_after(EXIT_SECONDS, code)
             for task in beside:
@@ -130,6 +136,14 @@ class _Worker:
             code = code or self._exit_code()
         log.info("worker stopped", exit_code=code)
         return code
+
+    async def _until_it_hangs(self) -> None:
+        """A call of librdkafka 2.16 may never return after a broker was away, while the group keeps the partitions."""
+        limit = _LONGEST_STEP * self._settings.transaction_timeout.total_seconds()
+        while self._engine.seconds_in_step() < limit:
+            await asyncio.sleep(1.0)
+        self._hangs = True
+        log.error("the engine hangs in a call of the Kafka client: start this worker again", seconds=round(limit))
 
     def _health(self) -> dict[str, object]:
         """`ok` while the engine joins. The windows are shown but do not count: the join goes on without them."""
@@ -146,7 +160,7 @@ class _Worker:
     def _exit_code(self) -> int:
         error = self._service.error
         if error is None:
-            return 0
+            return 1 if self._hangs else 0
         if isinstance(error, FlybackError):
             log.error(str(error), error=type(error).__name__)
             return error.exit_code

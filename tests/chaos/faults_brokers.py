@@ -41,8 +41,9 @@ def _until_all_go_on(site: Site) -> None:
     site.until_progress("sink")
 
 
+# Not in `make chaos` yet: after them a client call of librdkafka may hang, which the worker's watch ends after a minute.
 FAULTS: tuple[Fault, ...] = (
-    Fault("the only broker killed (SIGKILL)", _kill, (2, 20), kind="own broker", mixed=False),
-    Fault("the only broker restarted", _restart, (1, 20), kind="own broker", mixed=False),
-    Fault("leader of a raw partition killed, three brokers", _kill_leader, (1, 20), kind="cluster", mixed=False),
+    Fault("the only broker killed (SIGKILL)", _kill, (0, 20), kind="own broker", mixed=False),
+    Fault("the only broker restarted", _restart, (0, 20), kind="own broker", mixed=False),
+    Fault("leader of a raw partition killed, three brokers", _kill_leader, (0, 20), kind="cluster", mixed=False),
 )

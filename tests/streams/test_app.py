@@ -357,6 +357,14 @@ def test_an_engine_that_hangs_does_not_keep_the_process(tmp_path: Path, start: S
     assert worker.log()[-1]["event"] == "worker ended without waiting any longer"
 
 
+def test_an_engine_that_does_not_get_on_ends_the_process_so_that_it_is_started_again(
+    tmp_path: Path, start: Start
+) -> None:
+    worker = start(settings_for("127.0.0.1:1", "t.", tmp_path), "hangs in a step")
+    assert worker.process.wait(60) == 1
+    assert "start this worker again" in str(worker.log()[-2]["event"])
+
+
 def test_an_error_of_ours_ends_the_process_with_its_code_and_one_line(tmp_path: Path, start: Start) -> None:
     worker = start(settings_for("127.0.0.1:1", "t.", tmp_path), "refuses")
     assert worker.process.wait(60) == 3

@@ -12,7 +12,8 @@ from flyback.streams import app
 
 
 class StubEngine:
-    """`idle` joins nothing until stopped; `refuses` and `breaks` raise; `hangs` does not care about `stop`."""
+    """`idle` joins nothing until stopped; `refuses` and `breaks` raise; `hangs` does not care about `stop`,
+    and `hangs in a step` does not get on either."""
 
     def __init__(self, behaviour: str) -> None:
         self._behaviour = behaviour
@@ -26,8 +27,11 @@ class StubEngine:
         self._stopped.wait()
 
     def stop(self) -> None:
-        if self._behaviour != "hangs":
+        if "hangs" not in self._behaviour:
             self._stopped.set()
+
+    def seconds_in_step(self) -> float:
+        return 3600.0 if self._behaviour == "hangs in a step" else 0.0
 
     def status(self) -> dict[str, Any]:
         return {"ok": True, "worker_id": "worker-stub", "assigned": [0], "restoring": [], "totals": {"events": 7}}
