@@ -41,7 +41,7 @@ def _until_all_go_on(site: Site) -> None:
     site.until_progress("sink")
 
 
-# Not in `make chaos` yet: after them a client call of librdkafka may hang, which the worker's watch ends after a minute.
+# Not in `make chaos` yet: after them a call of librdkafka may hang, which a worker notices only after a while.
 FAULTS: tuple[Fault, ...] = (
     Fault("the only broker killed (SIGKILL)", _kill, (0, 20), kind="own broker", mixed=False),
     Fault("the only broker restarted", _restart, (0, 20), kind="own broker", mixed=False),
