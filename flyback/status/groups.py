@@ -17,7 +17,7 @@ from flyback.settings import Settings
 from flyback.status.endpoints import Answer
 from flyback.streams.topology import Topology
 
-_SECONDS = 10.0
+_SECONDS = 20.0
 _NEWEST = 1_000
 
 
