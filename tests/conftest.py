@@ -6,17 +6,20 @@ import atexit
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from flyback import topics
 from flyback.errors import BrokerError
 from flyback.local import process
 from flyback.local.java import MissingTool
 from flyback.local.kafka import KafkaBroker
 from flyback.local.registry import SchemaRegistry
 from flyback.local.tansu import EmbeddedBroker, find_binary
+from flyback.settings import Settings, load
 from tests import brokers
 
 # As it was before `isolated_environment` took the developer's settings away.
@@ -118,3 +121,22 @@ def registry_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield registry.url
     finally:
         registry.stop()
+
+
+@pytest.fixture
+def installation(kafka_bootstrap: str, topic_prefix: str, tmp_path: Path) -> Settings:
+    """Of an installation on real Kafka whose topics are made, with folders of its own."""
+    found = load(
+        bootstrap_servers=kafka_bootstrap,
+        topic_prefix=topic_prefix,
+        group=topic_prefix,
+        partitions=2,
+        session_timeout="6s",
+        transaction_timeout="6s",
+        state_dir=tmp_path / "state",
+        lake=str(tmp_path / "lake"),
+        commit_interval="200ms",
+        maintenance_interval="0s",
+    )
+    topics.create(found)
+    return found

@@ -31,24 +31,9 @@ SECONDS = 60.0
 
 
 @pytest.fixture
-def settings(kafka_bootstrap: str, topic_prefix: str, tmp_path: Path) -> Settings:
-    """Of a site whose topics are made and whose endpoints nobody serves."""
-    found = load(
-        bootstrap_servers=kafka_bootstrap,
-        topic_prefix=topic_prefix,
-        group=topic_prefix,
-        partitions=2,
-        session_timeout="6s",
-        transaction_timeout="6s",
-        state_dir=tmp_path / "state",
-        lake=str(tmp_path / "lake"),
-        commit_interval="200ms",
-        maintenance_interval="0s",
-        worker_http_port=free_port(),
-        sink_http_port=free_port(),
-    )
-    topics.create(found)
-    return found
+def settings(installation: Settings) -> Settings:
+    """Of a site whose endpoints nobody serves."""
+    return installation.model_copy(update={"worker_http_port": free_port(), "sink_http_port": free_port()})
 
 
 @contextmanager
