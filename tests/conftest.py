@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -31,6 +32,12 @@ MARKER_OF_FIXTURE = {
     "registry_url": "registry",
     "embedded_bootstrap": "embedded",
 }
+
+
+def pytest_configure() -> None:
+    """Let processes that tests start be interrupted, also where a shell runs the tests as a job in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
