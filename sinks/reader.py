@@ -54,6 +54,7 @@ class Sources:
                 found = _described(topic, answer)
                 described[topic] = Source(cluster_id, str(found.topic_id), len(found.partitions))
         except KafkaException as error:
+            self._admin = None  # after a broker's restart one of librdkafka 2.16 may wait for its controller for ever
             raise BrokerError(f"Kafka at {self._settings.bootstrap_servers}: {error.args[0].str()}") from error
         return described
 
