@@ -412,6 +412,7 @@ def _passing(error: KafkaError) -> bool:
         KafkaError._TRANSPORT,
         KafkaError._ALL_BROKERS_DOWN,
         KafkaError._WAIT_COORD,
+        KafkaError._UNKNOWN_PARTITION,  # of a broker that has just started; where it is gone, `check_topics` tells
         KafkaError.UNSTABLE_OFFSET_COMMIT,
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.LEADER_NOT_AVAILABLE,

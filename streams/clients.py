@@ -144,7 +144,11 @@ class KafkaClients:
         def answer() -> Mapping[str, str] | None:
             if not all(each.done() for each in asked.values()):
                 return None
-            return {name: str(_description(name, each).topic_id) for name, each in asked.items()}
+            try:
+                return {name: str(_description(name, each).topic_id) for name, each in asked.items()}
+            except confluent_kafka.KafkaException:
+                self._asking = None  # a client that lost all brokers may never find them again
+                raise
 
         return answer
 

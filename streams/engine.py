@@ -38,7 +38,8 @@ from flyback.streams.admission import Admission
 from flyback.streams.assignment import Assignment, Partition
 from flyback.streams.clients import Clients, Message
 from flyback.streams.matcher import Matched
-from flyback.streams.matcher import Message as ValidMessage
+from flyback.streams.messages import Message as ValidMessage
+from flyback.streams.messages import Predictions
 from flyback.streams.outputs import Output, Outputs
 from flyback.streams.state import MEND, Meta, StateFolder
 from flyback.streams.topology import Topology
@@ -51,6 +52,7 @@ _CHUNK = 1_000
 _MAX_ABORTS = 20
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.25, 5.0
 _IDLE_CHECK = 60.0
+_LONGEST_STEP = 6  # transaction time-outs; sending offsets, committing and aborting take 5 at most
 _TOPICS_CHECK = 1.0
 
 
@@ -171,9 +173,12 @@ class Engine:
             "totals": dict(self._totals),
         }
 
-    def seconds_in_step(self) -> float:
-        """How long the present step takes already; 0 before the first one."""
-        return 0.0 if self._step_began is None else time.monotonic() - self._step_began
+    def hangs(self) -> bool:
+        """Whether the present step, or a call of the transaction in it, takes longer than it ever may."""
+        if self._step_began is None:
+            return False
+        longest = _LONGEST_STEP * self._settings.transaction_timeout.total_seconds()
+        return self._transactions.overdue() or time.monotonic() - self._step_began > longest
 
     def step(self) -> None:
         """One round: a slice of restoring where something is behind, then a batch of what is live."""
@@ -250,22 +255,23 @@ class Engine:
         """Decode, check and match; of the outputs only the dead letters are there yet."""
         work = Work()
         places: dict[tuple[str, int], list[Message]] = {}
-        shares: dict[int, tuple[Partition, Meta, list[ValidMessage]]] = {}
+        shares: dict[int, tuple[Partition, Meta, list[ValidMessage], list[Predictions]]] = {}
         for partition, message in batch.messages:
             places.setdefault((message.topic(), partition.number), []).append(message)
             if partition.number not in shares:
-                shares[partition.number] = partition, partition.meta.copy(), []
+                shares[partition.number] = partition, partition.meta.copy(), [], []
         for (topic, number), messages in places.items():
-            _, meta, valid = shares[number]
-            admitted, refused = self._admission.admit(topic, messages)
-            valid += admitted
-            work.outputs += [self._outputs.refused(message, error) for message, error in refused]
+            _, meta, valid, predictions = shares[number]
+            admitted = self._admission.admit(topic, messages)
+            valid += admitted.messages
+            predictions += admitted.predictions
+            work.outputs += [self._outputs.refused(message, error) for message, error in admitted.refused]
             meta.applied[topic] = work.offsets[topic, number] = messages[-1].offset() + 1
             latest = max(message.timestamp()[1] for message in messages)
             meta.watermarks[topic] = max(latest, meta.watermarks.get(topic, 0))
             work.events[topic] += len(messages)
-        for partition, meta, valid in shares.values():
-            work.steps.append((partition, partition.matcher.match(valid, meta), meta))
+        for partition, meta, valid, predictions in shares.values():
+            work.steps.append((partition, partition.matcher.match(valid, meta, predictions), meta))
         return work
 
     def _results(self, partition: int, matched: Matched) -> Iterable[Output]:

@@ -24,7 +24,6 @@ log = logs.get_logger(__name__)
 EXIT_SECONDS = 4.5
 REPORT_SECONDS = 60.0
 _POLL_SECONDS = 0.2
-_LONGEST_STEP = 6  # transaction time-outs; sending offsets, committing and aborting take 5 at most
 _COUNTERS = ("events", "derived", "duplicates", "dead_letters")
 
 
@@ -43,8 +42,8 @@ class RunnableEngine(Protocol):
         """From any thread: `ok`, the present state, and `totals`, what was counted since the start."""
         ...
 
-    def seconds_in_step(self) -> float:
-        """From any thread: how long the engine has been in the present round of its loop."""
+    def hangs(self) -> bool:
+        """From any thread: whether something that the engine called has not returned in all the time it may take."""
         ...
 
 
@@ -138,12 +137,11 @@ class _Worker:
         return code
 
     async def _until_it_hangs(self) -> None:
-        """A call of librdkafka 2.16 may never return after a broker was away, while the group keeps the partitions."""
-        limit = _LONGEST_STEP * self._settings.transaction_timeout.total_seconds()
-        while self._engine.seconds_in_step() < limit:
+        """librdkafka's heartbeats keep the partitions of a worker that does nothing with them any more."""
+        while not self._engine.hangs():
             await asyncio.sleep(1.0)
         self._hangs = True
-        log.error("the engine hangs in a call of the Kafka client: start this worker again", seconds=round(limit))
+        log.error("the engine hangs in a call of the Kafka client: start this worker again")
 
     def _health(self) -> dict[str, object]:
         """`ok` while the engine joins. The windows are shown but do not count: the join goes on without them."""

@@ -19,6 +19,8 @@ from flyback.streams.topology import Topology
 
 log = get_logger(__name__)
 
+_LATE_SECONDS = 3.0
+
 
 class TransactionAborted(Exception):
     """The transaction was aborted: nothing of it is visible, and the batch must be dropped."""
@@ -32,6 +34,7 @@ class Transactions:
     ) -> None:
         """`name` is the worker's id; `transactional_id` takes the place of the one that follows from group and name."""
         self._timeout = settings.transaction_timeout / timedelta(seconds=1)
+        self._asked_at: float | None = None
         milliseconds = round(self._timeout * 1000)
         largest = topology.derived_max_bytes + 65_536
         self._producer = clients.producer(
@@ -77,7 +80,7 @@ class Transactions:
             for output in outputs:
                 self._produce(output)
             if offsets:
-                self._producer.send_offsets_to_transaction(offsets, group_metadata, self._timeout)
+                self._ask(self._producer.send_offsets_to_transaction, offsets, group_metadata, self._timeout)
             self._insist(self._producer.commit_transaction)
         except KafkaException as error:
             self._abort(error.args[0])
@@ -85,6 +88,22 @@ class Transactions:
             raise TransactionAborted(error.args[0].str()) from error
         metrics.TRANSACTIONS.labels("committed").inc()
         metrics.TRANSACTION_SECONDS.observe(time.monotonic() - begun)
+
+    def overdue(self) -> bool:
+        """From any thread: whether a call has outlasted its time-out.
+
+        Sending offsets has none in librdkafka (5456), and never ends where the group's coordinator was taken off the
+        brokers' list meanwhile, as it is while it restarts (5511).
+        """
+        asked_at = self._asked_at
+        return asked_at is not None and time.monotonic() - asked_at > self._timeout + _LATE_SECONDS
+
+    def _ask(self, call: Callable[..., None], *arguments: Any) -> None:
+        self._asked_at = time.monotonic()
+        try:
+            call(*arguments)
+        finally:
+            self._asked_at = None
 
     def _produce(self, output: Output) -> None:
         while True:
@@ -99,7 +118,7 @@ class Transactions:
         deadline = time.monotonic() + 2 * self._timeout
         while True:
             try:
-                return end(self._timeout)
+                return self._ask(end, self._timeout)
             except KafkaException as error:
                 if not error.args[0].retriable() or time.monotonic() >= deadline:
                     raise

@@ -1,17 +1,21 @@
-"""A consumer that gives nothing of what is there must not hold up its partitions for ever."""
+"""A client that gives nothing, or does not return, must not hold up its worker's partitions for ever."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 
 from flyback.errors import BrokerError
 from tests.strategies import correction, prediction
-from tests.streams.kafka_double import MemoryConsumer
+from tests.streams.kafka_double import MemoryConsumer, MemoryProducer
 from tests.streams.records import raw
 from tests.streams.stage import Stage, Worker
+from tests.waiting import eventually
 
 INTERVAL = 11.0  # seconds; a little more than between two looks
 
@@ -63,4 +67,30 @@ def test_a_marker_at_the_end_of_the_log_is_nothing_to_be_read(stage: Stage, work
             producer.produce(topic, b"", None, 0, None)
         getattr(producer, end)(1.0)
     look_again(stage, worker, times=4)
+    stage.check()
+
+
+@pytest.mark.parametrize("name", ["send_offsets_to_transaction", "commit_transaction"])
+def test_a_call_that_does_not_return_in_its_time_is_noticed(stage: Stage, name: str) -> None:
+    worker = stage.worker(transaction_timeout=timedelta(seconds=0.2))
+    worker.step(20)
+    call, called, answer = getattr(MemoryProducer, name), threading.Event(), threading.Event()
+
+    def late(*arguments: Any) -> None:
+        called.set()
+        answer.wait(60)
+        call(*arguments)
+
+    stage.send(raw("Prediction", prediction("t")), raw("Correction", correction("t")))
+    engine = worker.engine
+    assert engine is not None
+    with patch.object(MemoryProducer, name, late), patch("flyback.streams.transactions._LATE_SECONDS", 0.0):
+        thread = threading.Thread(target=worker.step, args=(5,))
+        thread.start()
+        assert called.wait(60)
+        eventually(engine.hangs, "it is noticed")
+        answer.set()
+        thread.join(60)
+        assert not engine.hangs()
+    stage.settle(worker)
     stage.check()

@@ -30,8 +30,8 @@ class StubEngine:
         if "hangs" not in self._behaviour:
             self._stopped.set()
 
-    def seconds_in_step(self) -> float:
-        return 3600.0 if self._behaviour == "hangs in a step" else 0.0
+    def hangs(self) -> bool:
+        return self._behaviour == "hangs in a step"
 
     def status(self) -> dict[str, Any]:
         return {"ok": True, "worker_id": "worker-stub", "assigned": [0], "restoring": [], "totals": {"events": 7}}
