@@ -19,12 +19,16 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from flyback import history, topics
-from flyback.errors import BrokerError, LakeError, RefusedToStart, WorkerFenced
+from flyback.deadletters import Selection
+from flyback.errors import BrokerError, LakeError, RefusedToStart, UnknownSchema, WorkerFenced
 from flyback.landing import Stalled, wait_until_landed
 from flyback.local.kafka import KafkaBroker
 from flyback.reconcile import Finding, reconcile
 from flyback.reconcile import writer as writers
 from flyback.reconcile.writer import Writer
+from flyback.replay import replay
+from flyback.schemas import codec
+from flyback.schemas.catalog import BundledCatalog
 from flyback.settings import Settings, load
 from flyback.sinks.tables import landed
 from flyback.streams.clients import KafkaClients
@@ -131,6 +135,15 @@ def warm(settings: Settings) -> Iterator[Warm]:
         yield Warm(settings)
 
 
+@pytest.fixture
+def warm_once(settings: Settings) -> Settings:
+    """One event is joined and in the lake; nobody is at work any more."""
+    with engine_running(settings), sinks.running(settings, Topology(settings)):
+        OnKafka(settings).send(raw("Prediction", prediction()))
+        wait_until_landed(settings, silent, lambda: None)
+    return settings
+
+
 def test_late_feedback_is_reported_then_written_and_then_known(warm: Warm) -> None:
     warm.send_in_time(range(100, 103))
     warm.send_late(range(10))
@@ -218,6 +231,33 @@ def test_it_ends_and_is_exact_while_events_keep_coming(warm: Warm) -> None:
     warm.check()
 
 
+class WithoutExamples(BundledCatalog):
+    """Of a sink that cannot read examples."""
+
+    def schema(self, schema_id: int) -> codec.Schema:
+        if schema_id == self.id_for("Example", ""):
+            raise UnknownSchema(schema_id)
+        return super().schema(schema_id)
+
+
+def test_what_a_sink_refused_is_not_written_again_and_is_known_once_it_is_replayed(settings: Settings) -> None:
+    warm = Warm(settings)
+    refusing = settings.model_copy(update={"unknown_schema": "dead-letter", "unknown_schema_timeout": timedelta(0)})
+
+    def said() -> dict[str, tuple[int, int, int]]:
+        return {name: (found.missing, found.refused, found.written) for name, found in warm.reconcile().items()}
+
+    with engine_running(settings):
+        with sinks.running(refusing, Topology(settings), WithoutExamples()):
+            warm.send_late(range(1))
+            assert said() == {"examples.v1": (1, 0, 1), "graded-examples.v1": (1, 0, 1), "coaching.v1": (0, 0, 0)}
+            assert said() == {"examples.v1": (1, 1, 0), "graded-examples.v1": (0, 0, 0), "coaching.v1": (0, 0, 0)}
+        with sinks.running(settings, Topology(settings)):
+            assert replay(settings, Selection("examples.v1")).replayed == 1
+            assert set(said().values()) == {(0, 0, 0)}
+            warm.check()
+
+
 def test_rows_are_paired_though_retention_has_emptied_the_raw_topics(warm: Warm) -> None:
     warm.send_late(range(4))
     warm.until_landed()
@@ -246,11 +286,23 @@ def test_a_lake_of_other_topics_is_refused(settings: Settings, topic_prefix: str
         reconcile(others, silent)
 
 
-def test_a_stream_that_does_not_get_on_is_named(settings: Settings, tmp_path: Path) -> None:
+def test_a_stream_that_does_not_get_on_is_named(warm_once: Settings) -> None:
+    OnKafka(warm_once).send(raw("Prediction", prediction("later")))
+    with pytest.raises(Stalled, match=f"is a worker of group {warm_once.group} running"):
+        reconcile(warm_once, silent, stall_seconds=0.5)
+
+
+def test_a_group_that_nobody_joins_in_is_named_at_once_with_the_one_of_the_workers(warm_once: Settings) -> None:
+    other = warm_once.model_copy(update={"group": "other"})
+    with pytest.raises(Stalled, match=f"group other has no worker .* were in {warm_once.group}, is FLYBACK_GROUP"):
+        reconcile(other, silent, stall_seconds=1e6)
+
+
+def test_where_no_worker_ever_ran_it_says_to_start_one(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "lake").mkdir()
     OnKafka(settings).send(raw("Prediction", prediction()))
-    with pytest.raises(Stalled, match=f"is a worker of group {settings.group} running"):
-        reconcile(settings, silent, stall_seconds=0.5)
+    with pytest.raises(Stalled, match="has joined nothing yet: start `flyback worker`"):
+        reconcile(settings, silent, stall_seconds=1e6)
 
 
 def test_what_takes_long_is_written_in_short_transactions(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,8 @@ class Found:
 
     def __init__(self, comparison: Comparison) -> None:
         self.findings = {topic: Finding(topic) for topic in TOPOLOGY.of(Kind.DERIVED)}
-        self.outputs: list[Output] = list(_derived(SETTINGS, comparison, OUTPUTS, self.findings, lambda *_: None))
+        derived = _derived(SETTINGS, comparison, OUTPUTS, set(), self.findings, lambda *_: None)
+        self.outputs: list[Output] = list(derived)
         self.without_raw = {topic: comparison.without_raw(topic, NAMED) for topic in self.findings}
 
 

@@ -120,6 +120,18 @@ def test_what_a_stopped_worker_committed_is_not_counted_again(settings: Settings
     assert any(partition.last_commit for partition in found.partitions)
 
 
+def test_a_group_that_nobody_is_in_is_doubted_where_workers_of_another_one_committed(settings: Settings) -> None:
+    kafka = sent(settings, a_prediction())
+    with a_worker(settings):
+        eventually(kafka.is_processed, "it is processed", SECONDS)
+    found = status.examine(settings.model_copy(update={"group": "other"}))
+    assert found.problems == [
+        f"no worker in group other: the workers of these topics were in {settings.group}, is FLYBACK_GROUP right? Else "
+        "start `flyback worker`"
+    ]
+    assert {partition.last_commit for partition in found.partitions} == {None}
+
+
 def test_a_long_lag_is_told_by_offsets_and_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lag, "_COUNTED", 10)
     sent(settings, *(a_prediction("t", prediction_id=f"p{i}") for i in range(25)))

@@ -51,21 +51,36 @@ def reconcile(
 
 
 def _show(findings: list[Finding], dry_run: bool) -> None:
-    columns = ("topic", "missing", "later than the window", "other", "too large", "written", "without raw events")
+    columns = ("missing", "later than the window", "other", "too large", "refused", "written", "without raw events")
     output.print_table(
-        columns,
+        ("topic", *columns),
         [
-            (found.topic, found.missing, found.late, found.other, found.too_large, found.written, found.without_raw)
+            (
+                found.topic,
+                found.missing,
+                found.late,
+                found.other,
+                found.too_large,
+                found.refused,
+                found.written,
+                found.without_raw,
+            )
             for found in findings
         ],
     )
     for found in findings:
         for ids, count, what in (
             (found.too_large_ids, found.too_large, "do not fit the topic (twice FLYBACK_MAX_EVENT_BYTES)"),
+            (
+                found.refused_ids,
+                found.refused,
+                f"are dead letters of a sink: mend the cause, and `flyback dlq replay --topic {found.topic}` puts them "
+                "back",
+            ),
             (found.without_raw_ids, found.without_raw, "were derived from events that the lake does not hold"),
         ):
             if count:
                 more = ", ..." if count > len(ids) else ""
                 output.note(f"{found.topic}: {count} {what}: {', '.join(ids)}{more}")
-    if dry_run and any(found.missing > found.too_large for found in findings):
+    if dry_run and any(found.missing > found.too_large + found.refused for found in findings):
         output.note("nothing was written: run it without --dry-run")

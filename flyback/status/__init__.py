@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -106,18 +106,19 @@ def examine(settings: Settings, workers: Sequence[str] = (), sinks: Sequence[str
     ]
     unknown += [f"sink at {a.address} {a.problem}: whether it runs" for a in of_sinks if a.problem]
     of_sinks = [a for a in of_sinks if _is_ours(a, streams.cluster_id, unknown)]
+    commits = groups.last_commits(settings, topology)
     found = Status(
         verdict="well",
         at=now,
         streams=streams,
-        partitions=_joined(settings, topology, streams, of_workers, now),
+        partitions=_joined(settings, topology, streams, of_workers, commits, now),
         sinks=_landed(settings, topology, of_sinks, unknown, now),
         windows=windows,
         windows_lags=_lags_of_group(settings, windows.name, [topology.topic_of("FailureRate")], now),
         dead_letters=lag.dead_letters(settings, topology),
         unknown=unknown,
     )
-    found.problems = _problems(found, [*of_workers, *of_sinks])
+    found.problems = _problems(found, [*of_workers, *of_sinks], groups.whose(settings, commits))
     if found.problems:
         found.verdict = "not well"
     elif max(found.joining.seconds or 0, found.landing.seconds or 0) > LATE_SECONDS:
@@ -136,9 +137,15 @@ def _is_ours(sink: Answer, cluster_id: str, unknown: list[str]) -> bool:
     return False
 
 
-def _joined(settings: Settings, topology: Topology, group: Group, answers: list[Answer], now: float) -> list[Joined]:
+def _joined(
+    settings: Settings,
+    topology: Topology,
+    group: Group,
+    answers: list[Answer],
+    commits: Mapping[tuple[str, int], float],
+    now: float,
+) -> list[Joined]:
     lags = _lags_of_group(settings, settings.group, topology.raw, now)
-    commits = groups.last_commits(settings, topology)
     health = {answer.health["worker_id"]: answer.health for answer in answers if answer.health}
     found = []
     for number in sorted({one.partition for one in lags}):
@@ -150,7 +157,7 @@ def _joined(settings: Settings, topology: Topology, group: Group, answers: list[
                 owner.name if owner else None,
                 owner.host if owner else None,
                 [one for one in lags if one.partition == number],
-                last_commit=commits.get(number),
+                last_commit=commits.get((group.name, number)),
                 **{name: said.get(name) for name in ("live", "restored", "to_restore", "state_bytes")},
             )
         )
@@ -193,13 +200,13 @@ def _landed(
     ]
 
 
-def _problems(status: Status, answers: list[Answer]) -> list[str]:
+def _problems(status: Status, answers: list[Answer], whose: str) -> list[str]:
     found = []
     group = status.streams
     orphans = [str(partition.partition) for partition in status.partitions if partition.worker is None]
     if not group.members:
         unless = ", or give its endpoint by --worker" if group.cluster_id == EMBEDDED_CLUSTER else ""
-        found.append(f"no worker in group {group.name}: start `flyback worker`{unless}")
+        found.append(f"no worker in group {group.name}: {whose}start `flyback worker`{unless}")
     elif orphans:
         found.append(f"nobody owns partition {', '.join(orphans)} (group {group.name} is {group.state})")
     for answer in answers:

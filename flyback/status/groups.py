@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -44,18 +45,22 @@ def describe(settings: Settings, name: str, topics: list[str]) -> Group:
     """The group, and who owns which partition of these topics. Raises BrokerError."""
     login = Login(settings)
     admin = AdminClient(settings.kafka() | {"log_level": 0, "error_cb": login})
-    cluster_id = login.metadata(admin, _SECONDS).cluster_id or ""
     deadline = time.monotonic() + _SECONDS
-    while True:
-        try:
-            found = admin.describe_consumer_groups([name], request_timeout=_SECONDS)[name].result()
-            break
-        except KafkaException as error:
-            if error.args[0].code() in history.COORDINATOR_MOVES and time.monotonic() < deadline:
+    try:
+        cluster_id = login.metadata(admin, _SECONDS).cluster_id or ""
+        found: Any = None
+        while found is None:
+            try:
+                found = admin.describe_consumer_groups([name], request_timeout=_SECONDS)[name].result()
+            except KafkaException as error:
+                if error.args[0].code() not in history.COORDINATOR_MOVES or time.monotonic() >= deadline:
+                    text = f"cannot ask for the members of group {name}: {error.args[0].str()}"
+                    raise BrokerError(text) from error
                 time.sleep(0.1)
-                continue
-            del admin  # librdkafka aborts the process where the coordinator comes back after the time-out (issue 4605)
-            raise BrokerError(f"cannot ask for the members of group {name}: {error.args[0].str()}") from error
+    finally:
+        # librdkafka aborts the process where the coordinator comes back after the time-out (issue 4605): what is
+        # raised here, Ctrl-C too, must not keep the client alive
+        del admin
     group = Group(name, cluster_id, found.state.name.lower())
     for described in found.members:
         member = Member(described.client_id, described.host.removeprefix("/"))
@@ -75,17 +80,27 @@ def add_workers(group: Group, answers: Iterable[Answer]) -> None:
             group.owners.update(dict.fromkeys(answer.health["assigned"], member))
 
 
-def last_commits(settings: Settings, topology: Topology) -> dict[int, float]:
-    """When the workers last committed, by partition, in Unix time, as far as the newest progress records say."""
+def last_commits(settings: Settings, topology: Topology) -> dict[tuple[str, int], float]:
+    """When workers last committed, by group and partition, in Unix time, as far as the newest progress records say."""
     topic = topology.topic_of("Progress")
     bounds = history.bounds(settings, [topic])
     starts = {place: max(first, end - _NEWEST) for place, (first, end) in bounds.items() if first < end}
-    found: dict[int, float] = {}
+    found: dict[tuple[str, int], float] = {}
     for message in history.read_from(settings, starts, _NEWEST) if starts else ():
         try:
             group, _, partition = json.loads(message.key() or b"")
-        except ValueError:  # somebody else's
+        except (ValueError, TypeError):  # somebody else's
             continue
-        if group == settings.group:
-            found[partition] = max(found.get(partition, 0.0), message.timestamp()[1] / 1000)
+        found[group, partition] = max(found.get((group, partition), 0.0), message.timestamp()[1] / 1000)
     return found
+
+
+def whose(settings: Settings, commits: Iterable[tuple[str, int]]) -> str:
+    """A question where only workers of other groups ever committed, "" where ours did or nobody.
+
+    `commits`: as `last_commits` gives them.
+    """
+    groups = sorted({group for group, _ in commits})
+    if not groups or settings.group in groups:
+        return ""
+    return f"the workers of these topics were in {', '.join(groups)}, is FLYBACK_GROUP right? Else "

@@ -62,7 +62,7 @@ def test_it_reports_writes_waits_for_the_lake_and_then_finds_nothing(flyback: Fl
         assert dry.code == 0, dry.err
         assert "nothing was written: run it without --dry-run" in dry.err
         row = dry.out.splitlines()[1].split()
-        assert row == [f"{settings.topic_prefix}examples.v1", "1", "1", "0", "0", "0", "0"]
+        assert row == [f"{settings.topic_prefix}examples.v1", "1", "1", "0", "0", "0", "0", "0"]
 
         done = flyback("reconcile", "--wait", "--json")
         assert done.code == 0, done.err
