@@ -75,7 +75,8 @@ def rows(
                     doubtful += [i for i, is_sure in zip(found, flags, strict=True) if not is_sure]
                     found = [i for i, is_sure in zip(found, flags, strict=True) if is_sure]
                     batch = batch.filter(sure)
-                certain.append(Rows(batch, found, writer))
+                if found:
+                    certain.append(Rows(batch, found, writer))
     return certain, sorted(doubtful)
 
 

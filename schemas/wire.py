@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import methodcaller
 from typing import Any
 
@@ -41,3 +42,11 @@ def headers(message: Any) -> list[tuple[str, bytes | None]]:
         # asked again it would answer, with a name that is no Python object: whoever touches it crashes (found in 2.16)
         message.set_headers([])
         return []
+
+
+def all_headers(messages: Sequence[Any]) -> list[list[tuple[str, bytes | None]]]:
+    """The headers of many consumed messages, as `headers` gives them."""
+    try:
+        return [each or [] for each in map(_checked_headers, messages)]
+    except (SystemError, UnicodeDecodeError):
+        return [headers(message) for message in messages]

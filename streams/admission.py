@@ -5,7 +5,8 @@ What is certainly valid comes from `flyback.schemas.certain`; `flyback.schemas.i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import repeat
 
 import pyarrow as pa
@@ -15,15 +16,25 @@ from flyback.errors import InvalidEvent, UnknownSchema
 from flyback.schemas import certain, certify, intake, wire
 from flyback.schemas.catalog import Catalog
 from flyback.schemas.content import fingerprint_of
+from flyback.schemas.rules import MIN_MICROS
 from flyback.settings import Settings
 from flyback.streams import clients, state
 from flyback.streams.clients import Headers
 from flyback.streams.join import FEEDBACK_ID, Arrived
-from flyback.streams.matcher import Message
+from flyback.streams.messages import Columns, Message, Predictions
 from flyback.streams.outputs import TRACEPARENT
 from flyback.streams.rates import MINUTE, Cell, Judgement, judgement_of
 
-Refusal = tuple[clients.Message, InvalidEvent]
+_FIRST_MINUTE = MIN_MICROS // MINUTE * MINUTE
+
+
+@dataclass(slots=True)
+class Admitted:
+    """What messages come to: predictions as columns, other valid events one by one, and what is refused, and why."""
+
+    predictions: list[Predictions] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+    refused: list[tuple[clients.Message, InvalidEvent]] = field(default_factory=list)
 
 
 class Admission:
@@ -44,37 +55,34 @@ class Admission:
         self._clock = clock
         self._unknown_since: dict[int, float] = {}
 
-    def admit(self, topic: str, messages: Sequence[clients.Message]) -> tuple[list[Message], list[Refusal]]:
-        """The valid events of one topic's messages in their order, and the others with the reason.
-
-        Raises UnknownSchema and RegistryUnavailable, to try again.
-        """
-        record = self._records[topic]
+    def admit(self, topic: str, messages: Sequence[clients.Message]) -> Admitted:
+        """What the messages of one topic come to. Raises UnknownSchema and RegistryUnavailable, to try again."""
+        record, found = self._records[topic], Admitted()
+        columns = _columns(messages)
         rows, doubtful = certain.rows(
             record,
-            [message.value() for message in messages],
-            [message.key() for message in messages],
-            [message.partition() for message in messages],
+            columns.values,
+            columns.keys,
+            columns.partitions,
             self._partitions[topic],
             self._settings.max_event_bytes,
             self._catalog,
         )
-        admitted: dict[int, Message] = {}
         for part in rows:
-            found = _admitted(record, topic, part, [messages[i] for i in part.positions])
-            if len(part.positions) == len(messages) and not self._unknown_since:
-                return list(found), []
-            admitted.update(zip(part.positions, found, strict=True))
-        refused = []
+            own = columns if len(part.positions) == len(messages) else columns.at(part.positions)
+            if record == "Prediction":
+                found.predictions.append(_predictions(topic, part, own))
+            else:
+                found.messages += _feedback(record, topic, part, own)
         for i in doubtful:
             try:
-                admitted[i] = self._accept(messages[i])
+                found.messages.append(self._accept(messages[i]))
             except InvalidEvent as error:
-                refused.append((messages[i], error))
+                found.refused.append((messages[i], error))
         if self._unknown_since:
-            for message in admitted.values():
-                self._unknown_since.pop(wire.schema_id(message.value), None)
-        return [admitted[i] for i in sorted(admitted)], refused
+            for value in (*(m.value for m in found.messages), *(each.columns.values[0] for each in found.predictions)):
+                self._unknown_since.pop(wire.schema_id(value), None)
+        return found
 
     def gave_up(self, schema_id: int) -> bool:
         """Whether this schema id has been unknown for as long as one is waited for."""
@@ -104,40 +112,46 @@ class Admission:
         return Message.of(arrived, value, self._catalog.schema(wire.schema_id(value)), _trace(headers), headers)
 
 
-def _admitted(record: str, topic: str, rows: certain.Rows, messages: list[clients.Message]) -> Iterable[Message]:
+def _columns(messages: Sequence[clients.Message]) -> Columns:
+    return Columns(
+        [message.partition() for message in messages],
+        [message.offset() for message in messages],
+        [message.timestamp()[1] for message in messages],
+        [message.key() for message in messages],
+        [message.value() for message in messages],
+        wire.all_headers(messages),
+    )
+
+
+def _predictions(topic: str, rows: certain.Rows, columns: Columns) -> Predictions:
+    """Rows that are certain, none of them decoded to a dictionary."""
+    batch, task_ids = rows.batch, rows.batch.column("task_id")
+    keys = [state.PREDICTION + episode for episode in state.episodes_of(task_ids, batch.column("prediction_id"))]
+    traces = [_trace(each) for each in columns.headers]
+    return Predictions(topic, rows.schema, columns, traces, task_ids, keys, *_cells(batch))
+
+
+def _feedback(record: str, topic: str, rows: certain.Rows, columns: Columns) -> Iterator[Message]:
     """The messages of rows that are certain. No event is decoded to a dictionary before somebody wants it."""
-    batch, count = rows.batch, len(messages)
-    values = [message.value() or b"" for message in messages]
-    task_ids, prediction_ids = batch.column("task_id").to_pylist(), batch.column("prediction_id").to_pylist()
-    cells: Iterable[Cell | None] = repeat(None, count)
-    judgements: Iterable[Judgement | None] = repeat(None, count)
-    contents: Iterable[bytes] = repeat(b"", count)
-    if record == "Prediction":
-        keys: Iterable[bytes] = map(state.prediction_key, task_ids, prediction_ids)
-        cells = _cells(batch)
-    else:
-        episodes = map(state.episode_of, task_ids, prediction_ids)
-        keys = map(state.feedback_key, episodes, repeat(record), batch.column(FEEDBACK_ID[record]).to_pylist())
-        judgements = _judgements(record, batch)
-        in_order = certify.maps_in_order(batch).to_pylist()
-        contents = [fingerprint_of(value) if own else b"" for value, own in zip(values, in_order, strict=True)]
-    headers = [wire.headers(message) for message in messages]
+    batch, task_ids = rows.batch, rows.batch.column("task_id")
+    episodes = state.episodes_of(task_ids, batch.column("prediction_id"))
+    in_order = certify.maps_in_order(batch).to_pylist()
     return map(
         Message,
         repeat(record),
         repeat(topic),
-        [message.partition() for message in messages],
-        [message.offset() for message in messages],
-        [message.timestamp()[1] for message in messages],
-        task_ids,
-        keys,
-        cells,
-        judgements,
-        contents,
-        values,
+        columns.partitions,
+        columns.offsets,
+        columns.arrivals,
+        task_ids.to_pylist(),
+        map(state.feedback_key, episodes, repeat(record), batch.column(FEEDBACK_ID[record]).to_pylist()),
+        repeat(None),
+        _judgements(record, batch),
+        [fingerprint_of(value) if own else b"" for value, own in zip(columns.values, in_order, strict=True)],
+        columns.values,
         repeat(rows.schema),
-        map(_trace, headers),
-        headers,
+        map(_trace, columns.headers),
+        columns.headers,
     )
 
 
@@ -151,15 +165,20 @@ def _judgements(record: str, batch: pa.RecordBatch) -> list[Judgement | None]:
     return [judgement_of(record, dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
 
 
-def _cells(batch: pa.RecordBatch) -> Iterator[Cell]:
-    """The cell of each prediction, as `rates.cell_of` says."""
+def _cells(batch: pa.RecordBatch) -> tuple[list[Cell], list[int]]:
+    """The different cells, as `rates.cell_of` says, and which of them each prediction is counted in."""
+    minutes = pc.divide(pc.subtract(batch.column("occurred_at"), _FIRST_MINUTE), MINUTE)  # none is negative
     actor = batch.column("actor")
-    return map(
-        Cell,
-        [time // MINUTE * MINUTE for time in batch.column("occurred_at").to_pylist()],
-        *(pc.struct_field(actor, name).to_pylist() for name in ("kind", "name", "version")),
-        batch.column("segment").to_pylist(),
-    )
+    parts = [minutes, *(pc.struct_field(actor, name) for name in ("kind", "name", "version")), batch.column("segment")]
+    places = pc.dictionary_encode(parts[0]).indices
+    for part in map(pc.dictionary_encode, parts[1:]):
+        both = pc.add(pc.multiply(places.cast(pa.int64()), len(part.dictionary)), part.indices)
+        places = pc.dictionary_encode(both).indices
+    found: list[int] = places.to_pylist()
+    first = dict(zip(reversed(found), range(len(found) - 1, -1, -1), strict=True))
+    firsts = pa.array([first[place] for place in range(len(first))], pa.int64())
+    columns = [part.take(firsts).to_pylist() for part in parts]
+    return [Cell(_FIRST_MINUTE + minute * MINUTE, *rest) for minute, *rest in zip(*columns, strict=True)], found
 
 
 def _trace(headers: Headers) -> bytes:

@@ -9,73 +9,19 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import NamedTuple
 
 from flyback.schemas import codec, content, wire
 from flyback.schemas.codec import Schema
 from flyback.streams import state
-from flyback.streams.clients import Headers
-from flyback.streams.join import FEEDBACK_ID, Arrived, Derived, derive, within
-from flyback.streams.rates import Cell, Counts, Judgement, cell_of, closes_at, counted_arrivals, judgement_of
+from flyback.streams.join import Arrived, Derived, derive, within
+from flyback.streams.messages import Message, Predictions
+from flyback.streams.rates import Cell, Counts, closes_at, counted_arrivals
 from flyback.streams.state import Entry, Meta, Store
 
-
-class Message(NamedTuple):
-    """A valid raw event: where it stands, what it is matched by, and the bytes it came in with their schema.
-
-    All its headers are there only while it is new: the state keeps the trace.
-    """
-
-    record: str
-    topic: str
-    partition: int
-    offset: int
-    arrived_at: int
-    task_id: str
-    key: bytes
-    """Of its first copy in the state."""
-    cell: Cell | None
-    """Where a prediction is counted."""
-    judgement: Judgement | None
-    """What a feedback says."""
-    content: bytes
-    """The fingerprint of a feedback; b"" where nobody has needed it yet."""
-    value: bytes
-    schema: Schema
-    traceparent: bytes = b""
-    headers: Headers = ()
-
-    @classmethod
-    def of(
-        cls, arrived: Arrived, value: bytes, schema: Schema, traceparent: bytes = b"", headers: Headers = ()
-    ) -> Message:
-        """The message of an event that is decoded already."""
-        event, record = arrived.event, arrived.record
-        cell = judgement = None
-        if record == "Prediction":
-            key = state.prediction_key(event["task_id"], event["prediction_id"])
-            cell = cell_of(event)
-        else:
-            feedback_id = event[FEEDBACK_ID[record]]
-            key = state.feedback_key(state.episode_of(event["task_id"], event["prediction_id"]), record, feedback_id)
-            judgement = judgement_of(record, event)
-        place = arrived.topic, arrived.partition, arrived.offset, arrived.arrived_at
-        return cls(record, *place, event["task_id"], key, cell, judgement, b"", value, schema, traceparent, headers)
-
-    @property
-    def episode(self) -> bytes:
-        """The key of its episode."""
-        return self.key[1:17]
-
-    @property
-    def arrived(self) -> Arrived:
-        """The event itself, decoded from the bytes."""
-        event = codec.decode(self.record, self.value, self.schema)
-        return Arrived(self.record, event, self.topic, self.partition, self.offset, self.arrived_at)
-
-    def fingerprint(self) -> bytes:
-        """Of its content."""
-        return self.content or content.fingerprint(self.record, self.arrived.event)
+_BUCKETS = 64  # in a window: what arrives in the same one may be forgotten together, with the last of it
+_TOGETHER = 1_000  # keys that are forgotten together at most, so that a batch forgets a bounded number of them
 
 
 class Pair(NamedTuple):
@@ -110,21 +56,25 @@ class Matcher:
         self.topics = topics
         self.window_ms = window_ms
         self.schemas: dict[int, Schema] = {}
-        self.expired_to = state.EXPIRY
+        self.bucket_ms = max(1, window_ms // _BUCKETS)
+        self.expired_to, self.expired_in = state.EXPIRY, 0
 
-    def match(self, messages: Sequence[Message], meta: Meta) -> Matched:
-        """Match the messages, in their topics' offset order, and forget what left the window by `meta`'s watermarks.
+    def match(self, messages: Sequence[Message], meta: Meta, predictions: Sequence[Predictions] = ()) -> Matched:
+        """Match messages and predictions, and forget what left the window by `meta`'s watermarks.
 
         `meta` is how far the partition will be after this batch; it is part of the writes.
         """
         step = _Step(self, messages)
-        for message in messages:
+        left = step.predictions(predictions, messages)
+        # of several copies the first by offset counts; how the topics' events lie between each other does not matter
+        for message in sorted([*messages, *left], key=attrgetter("offset")):
             if message.record == "Prediction":
                 step.prediction(message)
             else:
                 step.feedback(message)
         step.keep_counts()
-        step.expire(self._cutoff(meta), at_most=1_000 + 2 * len(messages))
+        events = len(messages) + sum(map(len, predictions))
+        step.expire(self._cutoff(meta), at_most=1_000 + 2 * events)
         step.matched.writes[state.META] = meta.pack()
         return step.matched
 
@@ -142,19 +92,55 @@ class _Step:
         self._matcher = matcher
         self._window_ms = matcher.window_ms
         self._waiting: dict[bytes, list[bytes]] = defaultdict(list)
+        self._expiring: dict[tuple[int, int], list[bytes]] = defaultdict(list)
+        self._latest: dict[tuple[int, int], int] = {}
         self._new: Counter[Cell] = Counter()
         self._arrivals: dict[Cell, range] = {}
         self._cell_keys: dict[Cell, bytes] = {}
         self._cells: dict[bytes, Cell] = {}
-        self._earliest: bytes | None = None
         self.matched = Matched()
         self._writes = self.matched.writes
-        schemas = {state.schema_key(wire.schema_id(header)): s for header, s in _headers(messages).items()}
-        keys = [*_looked_up(messages), *schemas]
+        keys = list(_looked_up(messages))
         self._known = dict(zip(keys, matcher.store.get(keys), strict=True))
-        for key, schema in schemas.items():
-            if self._known[key] is None:
-                self._writes[key] = schema.text.encode()
+        for header, schema in {message.value[: wire.HEADER]: message.schema for message in messages}.items():
+            self._keep_schema(header, schema)
+
+    def _keep_schema(self, value: bytes, schema: Schema) -> None:
+        key = state.schema_key(wire.schema_id(value))
+        if self._get(key) is None:
+            self._writes[key] = schema.text.encode()
+
+    def predictions(self, columns: Sequence[Predictions], messages: Sequence[Message]) -> list[Message]:
+        """Keep first copies that no feedback has waited for; give the others, each of which wants a closer look."""
+        left: list[Message] = []
+        copies = Counter(message.key for message in messages if message.record == "Prediction")
+        for each in columns:
+            copies.update(each.keys)
+        for each in columns:
+            self._keep_schema(each.columns.values[0], each.schema)
+            stored = self._matcher.store.get(each.keys)
+            rows = [i for i, key in enumerate(each.keys) if stored[i] is None and copies[key] == 1]
+            if len(rows) < len(each):
+                self._known.update(zip(each.keys, stored, strict=True))
+                left += [each.message(i) for i in set(range(len(each))).difference(rows)]
+                each = each.at(rows)
+            self._writes.update(zip(each.keys, each.entries(), strict=True))
+            self._forget_all_after(each.columns.arrivals, each.keys)
+            self._count_new(each)
+        return left
+
+    def _count_new(self, predictions: Predictions) -> None:
+        arrivals = predictions.columns.arrivals
+        earliest, latest = min(arrivals, default=0), max(arrivals, default=0)
+        counted = [self._counted(cell) for cell in predictions.cells]
+        for place, rows in Counter(predictions.places).items():
+            if earliest in counted[place] and latest in counted[place]:
+                self._new[predictions.cells[place]] += rows
+                counted[place] = range(0)
+        if any(counted):
+            for place, arrived_at in zip(predictions.places, arrivals, strict=True):
+                if arrived_at in counted[place]:
+                    self._new[predictions.cells[place]] += 1
 
     def prediction(self, message: Message) -> None:
         episode, cell = message.episode, message.cell
@@ -203,33 +189,40 @@ class _Step:
     def expire(self, cutoff: int | None, at_most: int) -> None:
         """Delete what arrived before `cutoff` (ms), at most so many entries in one batch."""
         if cutoff is None:
+            self._keep_expiry()
             return
-        store, start = self._matcher.store, self._matcher.expired_to
-        if store.get([start])[0] is not None:
-            start = state.EXPIRY  # the batch that deleted this key was dropped
-        end = state.expiry_key(cutoff, b"")
+        store, matcher = self._matcher.store, self._matcher
+        start = matcher.expired_to if store.next_write > matcher.expired_in else state.EXPIRY  # that batch was dropped
+        end = state.expiry_key(cutoff)
         due: list[bytes] = []
-        for key, _ in store.scan(state.EXPIRY, start=start):
-            if key >= end or len(due) == at_most:
+        reached = start
+        for key, keys in store.scan(state.EXPIRY, start=start):
+            if key >= end or len(due) >= at_most:
                 break
-            due.append(key)
-        for key in due:
-            target = key[9:]
+            due += state.unpack_keys(keys)
             self._writes[key] = None
-            if target[:1] == state.WAITING:
-                target = state.PREDICTION + target[1:]
-                marked = self._get(target)
-                if marked is None or not state.is_mark(marked):
+            reached = key
+        for key in due:
+            if key[:1] == state.WAITING:
+                key = state.PREDICTION + key[1:]
+                marked = self._get(key)
+                if marked is None or not state.is_mark(marked) or state.unpack_time(marked) >= cutoff:
                     continue
-                if key < state.expiry_key(state.unpack_time(marked), b""):
-                    continue
-            self._writes[target] = None
-            if target[:1] == state.PREDICTION:
-                self._writes[state.REVIEW + target[1:]] = None
-        reached = due[-1] if due else start
+            self._writes[key] = None
+            if key[:1] == state.PREDICTION:
+                self._writes[state.REVIEW + key[1:]] = None
         # a batch that spans more than a window holds entries that are due already: the next scan must see them
-        self._matcher.expired_to = min(reached, self._earliest or reached)
+        matcher.expired_in, matcher.expired_to = store.next_write, min([reached, *self._keep_expiry()])
         self.matched.expired = len(due)
+
+    def _keep_expiry(self) -> list[bytes]:
+        """Write down when to forget what this batch puts; the keys of that."""
+        write, keys = self._matcher.store.next_write, list[bytes]()
+        for (bucket, length), expiring in self._expiring.items():
+            for i in range(0, len(expiring), _TOGETHER):
+                keys.append(state.expiry_key(self._latest[bucket, length], write, len(keys)))
+                self._writes[keys[-1]] = state.pack_keys(expiring[i : i + _TOGETHER])
+        return keys
 
     def _is_new(self, message: Message, stored: bytes | None) -> bool:
         """Whether this is the first copy; the others are told apart: duplicates and conflicts."""
@@ -306,10 +299,22 @@ class _Step:
 
     def _forget_after(self, milliseconds: int, key: bytes) -> None:
         """Let a key be deleted once the slowest topic is one window past this time."""
-        expiry = state.expiry_key(milliseconds, key)
-        self._writes[expiry] = b""
-        if self._earliest is None or expiry < self._earliest:
-            self._earliest = expiry
+        together = milliseconds // self._matcher.bucket_ms, len(key)
+        self._expiring[together].append(key)
+        self._latest[together] = max(milliseconds, self._latest.get(together, milliseconds))
+
+    def _forget_all_after(self, arrivals: list[int], keys: list[bytes]) -> None:
+        """The same for many keys of one length."""
+        if not keys:
+            return
+        earliest, latest = min(arrivals), max(arrivals)
+        together = latest // self._matcher.bucket_ms, len(keys[0])
+        if earliest // self._matcher.bucket_ms == together[0]:
+            self._expiring[together] += keys
+            self._latest[together] = max(latest, self._latest.get(together, latest))
+        else:
+            for milliseconds, key in zip(arrivals, keys, strict=True):
+                self._forget_after(milliseconds, key)
 
     def _feedback_waiting(self, episode: bytes) -> Iterator[tuple[bytes, Entry]]:
         keys = [key for key, _ in self._matcher.store.scan(state.FEEDBACK + episode)]
@@ -349,11 +354,6 @@ class _Step:
         if key not in self._known:
             self._known[key] = self._matcher.store.get([key])[0]
         return self._known[key]
-
-
-def _headers(messages: Iterable[Message]) -> dict[bytes, Schema]:
-    """The headers of the messages' values with the schemas that they name."""
-    return {message.value[: wire.HEADER]: message.schema for message in messages}
 
 
 def _looked_up(messages: Iterable[Message]) -> Iterator[bytes]:

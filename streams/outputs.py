@@ -12,7 +12,7 @@ from flyback.settings import Settings
 from flyback.streams import dlq
 from flyback.streams.clients import Cluster, Headers, Message
 from flyback.streams.join import DERIVE_VERSION, Derived
-from flyback.streams.matcher import Message as ValidMessage
+from flyback.streams.messages import Message as ValidMessage
 from flyback.streams.rates import Cell, Counts
 from flyback.streams.topology import Topology
 

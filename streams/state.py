@@ -7,7 +7,8 @@ A partition's keys, by their first byte:
     f + episode + feedback   a feedback's first copy, with its bytes while it waits for its prediction
     r + episode              the reviews of a prediction so far
     c + cell                 a cell's counts
-    x + time + key           when which key may be forgotten (w + episode: that feedback waits)
+    x + time + write         which keys may be forgotten once that time has left the window (w + episode: that
+                             feedback waits): some of those that one write put, joined, all of one length
     s + schema id            schemas of the bytes kept above: a restore needs no registry
     m                        offsets applied, watermarks, and whose state this is
     l + number               the first write and the last one: no others, or writes in between are missing
@@ -25,9 +26,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
+from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple, cast
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from rocksdict import (
     BlockBasedOptions,
     Cache,
@@ -51,14 +55,21 @@ META, LINK = b"m", b"l"
 PREDICTION, FEEDBACK, WAITING, REVIEW, CELL, EXPIRY, SCHEMA = b"p", b"f", b"w", b"r", b"c", b"x", b"s"
 _ENTRY = struct.Struct(">qq16sIH")
 _TIME = struct.Struct(">q")
+_EXPIRY = struct.Struct(">QQI")
+_LENGTH = struct.Struct(">I")
 _BROKEN = ("Corruption", "No such file")  # what RocksDB says of files that are damaged or missing
 _UNREADABLE = "UNREADABLE"  # a file beside RocksDB's: some of it could not be read
 _WORKER_ID = re.compile(r"[\w.-]{1,100}", re.ASCII)
 MEND = "Kafka has everything; make room or mend the disk, then start this worker again"
 """What to do about a state that cannot be written."""
 
-LAYOUT = 2
+LAYOUT = 3
 """Raised whenever keys, entries or fingerprints change: a state that was laid out otherwise is rebuilt."""
+
+# Files that lie over each other before RocksDB merges them, slows writes down, and stops them.
+_MERGING = ("level0_file_num_compaction_trigger", "level0_slowdown_writes_trigger", "level0_stop_writes_trigger")
+_MERGE_SOON = dict(zip(_MERGING, ("4", "20", "36"), strict=True))  # its defaults
+_MERGE_LATER = dict(zip(_MERGING, ("24", "48", "64"), strict=True))
 
 Writes = Mapping[bytes, bytes | None]
 """New values by key; None deletes."""
@@ -67,7 +78,18 @@ Writes = Mapping[bytes, bytes | None]
 def episode_of(task_id: str, prediction_id: str) -> bytes:
     """16 bytes for an episode's prediction: a hash, so that keys are short whatever ids look like."""
     task = task_id.encode()
-    return blake2b(struct.pack(">I", len(task)) + task + prediction_id.encode(), digest_size=16).digest()
+    return _episode(b"%d:%s:%s" % (len(task), task, prediction_id.encode()))
+
+
+def episodes_of(task_ids: pa.StringArray, prediction_ids: pa.StringArray) -> list[bytes]:
+    """The same for columns."""
+    task, prediction = task_ids.cast(pa.binary()), prediction_ids.cast(pa.binary())
+    length = pc.binary_length(task).cast(pa.string()).cast(pa.binary())
+    return [_episode(named) for named in pc.binary_join_element_wise(length, task, prediction, b":").to_pylist()]
+
+
+def _episode(named: bytes) -> bytes:
+    return blake2b(named, digest_size=16).digest()
 
 
 def feedback_key(episode: bytes, record: str, feedback_id: str) -> bytes:
@@ -120,6 +142,18 @@ class Entry(NamedTuple):
         return cls(arrived_at, offset, fingerprint, trace, stored[value_at:], cell)
 
 
+def pack_entries(
+    arrivals: Sequence[int],
+    offsets: Sequence[int],
+    traces: Sequence[bytes],
+    cells: Sequence[bytes],
+    values: Sequence[bytes],
+) -> Iterator[bytes]:
+    """Many entries without fingerprints, each packed as `Entry.pack` does."""
+    heads = map(_ENTRY.pack, arrivals, offsets, repeat(bytes(16)), map(len, traces), map(len, cells))
+    return map(b"".join, zip(heads, traces, cells, values, strict=True))
+
+
 def is_mark(stored: bytes) -> bool:
     """Whether what stands in a prediction's place says that feedback waits for it: a packed time."""
     return len(stored) == _TIME.size
@@ -160,9 +194,19 @@ def unpack_time(stored: bytes) -> int:
     return int(_TIME.unpack(stored)[0])
 
 
-def expiry_key(arrived_at: int, key: bytes) -> bytes:
+def expiry_key(arrived_at: int, write: int = 0, part: int = 0) -> bytes:
     """Ordered by time; the sign bit is flipped so that negative times sort first."""
-    return EXPIRY + struct.pack(">Q", arrived_at + (1 << 63)) + key
+    return EXPIRY + _EXPIRY.pack(arrived_at + (1 << 63), write, part)
+
+
+def pack_keys(keys: Sequence[bytes]) -> bytes:
+    """Keys of one length."""
+    return _LENGTH.pack(len(keys[0])) + b"".join(keys)
+
+
+def unpack_keys(stored: bytes) -> list[bytes]:
+    (length,) = _LENGTH.unpack_from(stored)
+    return [stored[i : i + length] for i in range(_LENGTH.size, len(stored), length)]
 
 
 @dataclass(frozen=True)
@@ -221,7 +265,10 @@ class Store:
         options.set_keep_log_file_num(2)
         options.set_write_buffer_size(32 << 20)
         options.set_write_buffer_manager(buffers)
+        options.set_memtable_prefix_bloom_ratio(0.05)  # most keys that are looked up are not there
+        options.set_memtable_whole_key_filtering(True)
         blocks = BlockBasedOptions()
+        blocks.set_block_size(16 << 10)
         blocks.set_bloom_filter(10, False)
         blocks.set_block_cache(cache)
         options.set_block_based_table_factory(blocks)
@@ -260,6 +307,11 @@ class Store:
             except Exception as error:
                 raise self._unreadable(error) from error
 
+    @property
+    def next_write(self) -> int:
+        """The number of the next write."""
+        return self._writes + 1
+
     def write(self, writes: Writes) -> None:
         """Apply all of it or nothing."""
         changes = WriteBatch(raw_mode=True)
@@ -279,8 +331,12 @@ class Store:
         self._writes += 1
 
     def begin_replay(self) -> None:
-        """Let writes go past the log until `end_replay`: a killed process loses the latest of them, in their order."""
+        """Let writes go past the log until `end_replay`: a killed process loses the latest of them, in their order.
+
+        And merge files later: while so much comes in, most of that work would soon be done again.
+        """
         self._replaying = True
+        self._db.set_options(_MERGE_LATER)
 
     def end_replay(self) -> None:
         """Make sure of what was written meanwhile. Raises BrokenState where it cannot be.
@@ -292,6 +348,7 @@ class Store:
                 self._db.flush(True)
             except Exception as error:  # rocksdict raises plain Exception
                 raise BrokenState(f"the state in {self._path} cannot be written: {error}. {MEND}") from error
+        self._db.set_options(_MERGE_SOON)
         self._replaying = self._unsure = False
 
     def meta(self) -> Meta | None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from flyback.schemas.codec import Record, bundled
 from flyback.schemas.rules import MAX_MICROS, MIN_MICROS, MIN_PROBABILITY
 from flyback.streams.join import Arrived
-from flyback.streams.matcher import Message
+from flyback.streams.messages import Message
 
 TOPIC = {"Prediction": "flyback.predictions.v1", "Correction": "flyback.corrections.v1", "Grade": "flyback.grades.v1"}
 

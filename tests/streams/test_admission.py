@@ -19,7 +19,7 @@ from flyback.schemas import wire
 from flyback.schemas.catalog import BundledCatalog, hashed_id
 from flyback.schemas.codec import Record, Schema, bundled
 from flyback.streams.admission import Admission
-from flyback.streams.matcher import Message
+from flyback.streams.messages import Message
 from flyback.streams.topology import partition_for
 from tests.strategies import TOPIC, any_event, correction, grade, prediction, valid_event
 from tests.streams.records import POISON, Raw, a_correction, a_grade, framed, raw
@@ -88,7 +88,9 @@ def assert_like_one_by_one(record: str, sent: Sequence[Raw], found: Admission | 
             admitted.append(found._accept(message))
         except InvalidEvent as error:
             refused.append((message.offset(), error.reason))
-    valid, invalid = found.admit(TOPIC[record], messages)
+    together = found.admit(TOPIC[record], messages)
+    columns = [each.message(i) for each in together.predictions for i in range(len(each))]
+    valid, invalid = sorted([*together.messages, *columns], key=lambda message: message.offset), together.refused
     assert [said(each) for each in valid] == [said(each) for each in admitted]
     assert [(message.offset(), error.reason) for message, error in invalid] == refused
     return valid

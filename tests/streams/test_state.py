@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,13 +78,37 @@ def test_a_time_comes_back_as_it_was(milliseconds: int) -> None:
     assert state.unpack_time(state.pack_time(milliseconds)) == milliseconds
 
 
-@given(LONG, LONG, st.binary(max_size=4), st.binary(max_size=4))
-def test_expiry_sorts_by_time_and_then_by_key(one: int, other: int, key: bytes, other_key: bytes) -> None:
-    assert (state.expiry_key(one, key) < state.expiry_key(other, other_key)) == ((one, key) < (other, other_key))
+PART = st.integers(0, 2**32 - 1)
+
+
+@given(st.tuples(LONG, PART, PART), st.tuples(LONG, PART, PART))
+def test_expiry_sorts_by_time_then_by_write_then_by_part(
+    one: tuple[int, int, int], other: tuple[int, int, int]
+) -> None:
+    assert (state.expiry_key(*one) < state.expiry_key(*other)) == (one < other)
+
+
+@given(st.integers(1, 40).flatmap(lambda size: st.lists(st.binary(min_size=size, max_size=size), min_size=1)))
+def test_keys_that_are_forgotten_together_come_back_as_they_were(keys: list[bytes]) -> None:
+    assert state.unpack_keys(state.pack_keys(keys)) == keys
+
+
+@given(st.lists(st.tuples(TEXT, TEXT)))
+def test_columns_of_ids_give_the_episodes_that_each_row_gives(ids: list[tuple[str, str]]) -> None:
+    tasks, predictions = ([each[i] for each in ids] for i in (0, 1))
+    found = state.episodes_of(pa.array(tasks, pa.string()), pa.array(predictions, pa.string()))
+    assert found == [state.episode_of(*each) for each in ids]
+
+
+@given(st.lists(st.builds(Entry, LONG, LONG, traceparent=st.binary(), value=st.binary(), cell=st.binary())))
+def test_entries_packed_together_are_packed_as_each_is_by_itself(entries: list[Entry]) -> None:
+    names = "arrived_at", "offset", "traceparent", "cell", "value"
+    together = state.pack_entries(*([getattr(entry, name) for entry in entries] for name in names))
+    assert list(together) == [entry.pack() for entry in entries]
 
 
 def test_times_before_1970_sort_first() -> None:
-    assert state.expiry_key(-1, b"z") < state.expiry_key(0, b"") < state.expiry_key(1, b"")
+    assert state.expiry_key(-1, 9) < state.expiry_key(0) < state.expiry_key(1)
 
 
 @given(TEXT, TEXT, TEXT, TEXT)
@@ -121,7 +146,7 @@ def test_a_scan_gives_one_prefix_in_key_order_from_its_start(folder: StateFolder
 def test_times_on_both_sides_of_1970_are_scanned_in_order(folder: StateFolder) -> None:
     times = [-(2**63), -1, 0, 1, 2**63 - 1]
     store = folder.store(0)
-    store.write({state.expiry_key(time, b"k"): state.pack_time(time) for time in times})
+    store.write({state.expiry_key(time): state.pack_time(time) for time in times})
     assert [state.unpack_time(value) for _, value in store.scan(state.EXPIRY)] == times
 
 
