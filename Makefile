@@ -18,8 +18,9 @@ help: ## list the targets
 demo: $(VENV)/.demo ## play 47,400 real predictions and corrections through it (ARGS="--limit 1000" plays fewer)
 	@$(BIN)/flyback demo $(ARGS)
 
+# All of them in three processes, since most of them wait; some of them in one.
 test: $(VENV)/.dev ## run all tests, on a real Kafka (ARGS="tests/streams -k expiry" runs some)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(or $(ARGS),--numprocesses 3 --dist worksteal)
 
 chaos: $(VENV)/.dev ## attack real processes with every fault, some minutes (SEED=7 has the same again, ARGS='--only sink' some)
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(ARGS)

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 
+from flyback.errors import BrokerError
 from flyback.local.java import MissingTool
-from flyback.local.kafka import KAFKA_VERSION, SINGLE_NODE, KafkaBroker, new_cluster_id
+from flyback.local.kafka import KAFKA_VERSION, SINGLE_NODE, KafkaBroker, fetch_jars, new_cluster_id
 from flyback.local.process import free_port
 from flyback.local.readiness import answers_metadata
+from flyback.local.registry import fetch_application
 
 GIVEN_SECONDS = 10.0
 START_SECONDS = 90
+
+
+def fetch() -> None:
+    """Have in the cache what several processes would else fetch at once: Maven's repository is for one at a time."""
+    with suppress(BrokerError):  # the tests that miss it say so
+        fetch_jars()
+        fetch_application()
 
 
 @contextmanager

@@ -34,10 +34,19 @@ MARKER_OF_FIXTURE = {
 }
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Let processes that tests start be interrupted, also where a shell runs the tests as a job in the background."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if (worker := os.environ.get("PYTEST_XDIST_WORKER")) is not None:
+        take_own_ports(int(worker.removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    elif config.getoption("numprocesses", None):
+        brokers.fetch()
+
+
+def take_own_ports(number: int, count: int) -> None:
+    """No two processes that run tests side by side shall find the same port free: it is until somebody listens."""
+    process.PORTS = process.PORTS[number::count]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

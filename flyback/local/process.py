@@ -22,6 +22,7 @@ from flyback.errors import BrokerError
 GUARD = Path(__file__).with_name("guard.py")
 ORPHAN_GRACE_SECONDS = 5.0
 KILL_SECONDS = 5.0
+PORTS = range(20_000, 32_768)
 
 _started: weakref.WeakSet[ChildProcess] = weakref.WeakSet()
 
@@ -206,11 +207,13 @@ def free_port() -> int:
     knocking at a port inside that range can, once the broker is down, be given this very port and connect to
     itself.
     """
-    for port in random.sample(range(20_000, 32_768), 200):
+    for port in random.sample(PORTS, 200):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-    raise BrokerError("no free port on 127.0.0.1 between 20000 and 32767: stop some servers, or give a port")
+    raise BrokerError(
+        f"no free port on 127.0.0.1 between {PORTS[0]} and {PORTS[-1]}: stop some servers, or give a port"
+    )
 
 
 def refuse_taken_port(port: int) -> None:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from flyback import topics
 from flyback.cli.app import app
+from flyback.local.process import free_port
 from flyback.settings import Settings, load
 
 
@@ -33,6 +34,13 @@ class Said:
 
 
 Flyback = Callable[..., Said]
+
+
+@pytest.fixture(autouse=True)
+def own_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The usual ports may be those of a `flyback up` that has nothing to do with this test."""
+    for name in ("FLYBACK_WORKER_HTTP_PORT", "FLYBACK_SINK_HTTP_PORT"):
+        monkeypatch.setenv(name, str(free_port()))
 
 
 @pytest.fixture
