@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pyruhvro
@@ -67,6 +68,7 @@ def values(node: Any, named: dict[str, Any]) -> st.SearchStrategy[Any]:
     return values(kind, named)
 
 
+@cache
 def events(record: str) -> st.SearchStrategy[Record]:
     return values(json.loads(bundled(record).text), {})
 
