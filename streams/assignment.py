@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from flyback import metrics
-from flyback.errors import BrokenState, BrokerError, RefusedToStart, TopicMismatch
+from flyback.errors import BrokenState, RefusedToStart
 from flyback.logs import get_logger
 from flyback.schemas.catalog import Catalog
 from flyback.settings import Settings
@@ -20,49 +18,16 @@ from flyback.streams import restore
 from flyback.streams.clients import Clients, Cluster, Consumer, Message
 from flyback.streams.folder_size import FolderSize
 from flyback.streams.group_offsets import GroupOffsets
+from flyback.streams.lookout import Lookout
 from flyback.streams.matcher import Matcher
-from flyback.streams.restore import Progress, Replay
+from flyback.streams.partition import Partition
+from flyback.streams.restore import LOOK_UP, Progress, Replay, anything_between
 from flyback.streams.state import Meta, Origin, StateFolder, Store
 from flyback.streams.topology import Topology
 
 log = get_logger(__name__)
 
-_LOOK_UP = 5.0
 _SLICE = 5_000
-_CLOCK_SKEW_MS = 60_000
-
-
-@dataclass
-class Partition:
-    """One number of all three raw topics, with this worker's state of it."""
-
-    number: int
-    store: Store
-    matcher: Matcher
-    meta: Meta
-    size: FolderSize
-    live: bool = False
-    start: dict[str, int] = field(default_factory=dict)
-    """Where live processing goes on, by topic; known once the committed offsets were read."""
-    unseen: set[str] = field(default_factory=set)
-    """Topics of which no message has come since the partition went live."""
-    waiting: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Where it was and where the log ended, by topic, when it was last looked at."""
-    unclaimed: bool = False
-    """Whether the group has not committed where it starts for some topic of it."""
-    cut: set[str] = field(default_factory=set)
-    """Topics that are replayed from a log start that is not the first offset."""
-    progress: Progress | None = None
-    """How far it is restored; None until that is planned."""
-
-    def status(self) -> dict[str, Any]:
-        """For health checks: events replayed of those to be replayed (None until that is known), bytes of state."""
-        return {
-            "live": self.live,
-            "restored": self.progress.done if self.progress else None,
-            "to_restore": self.progress.total if self.progress else None,
-            "state_bytes": self.size(),
-        }
 
 
 class Assignment:
@@ -76,6 +41,7 @@ class Assignment:
         clients: Clients,
         cluster: Cluster,
         folder: StateFolder,
+        clock: Callable[[], float],
         accept_loss: bool = False,
     ) -> None:
         """`accept_loss`: go on where retention deleted events that were never processed."""
@@ -89,10 +55,10 @@ class Assignment:
         self._topics = topology.raw
         self._accept_loss = accept_loss
         self._replay: Replay | None = None
-        self._topic_ids: Callable[[], Mapping[str, str] | None] = dict
         self.partitions: dict[int, Partition] = {}
         # asks for the logs' ends on a connection of its own: on the main one answers queue behind waiting fetches
         self._lookup = restore.reader(clients, isolation="read_uncommitted")
+        self._lookout = Lookout(settings, topology, clients, cluster, self._lookup, clock)
         self.consumer = self._open()
         self._offsets = GroupOffsets(settings, topology, catalog, clients, cluster, self.consumer)
 
@@ -135,7 +101,7 @@ class Assignment:
             partition.unseen.discard(topic)
             start = partition.start[topic]
             # a gap alone says nothing: offsets are taken by transaction markers and aborted records too
-            if offset > start and self._anything_between(partition.number, topic, start, offset) is not False:
+            if offset > start and anything_between(self._clients, partition.number, topic, start, offset) is not False:
                 log.warning("events were skipped: gone back", topic=topic, partition=partition.number, at=offset)
                 self._hold_back([partition])
                 return None
@@ -185,62 +151,9 @@ class Assignment:
         self._gauge()
         return True
 
-    def idle_watermarks(self) -> None:
-        """Let topics that are at their end follow the others, so that an unused topic does not keep state for ever.
-
-        The end of a log is asked for after an arrival was seen on another topic: what is appended later arrives later,
-        save for the skew between the brokers' clocks.
-        """
-        for partition in self.partitions.values():
-            marks = partition.meta.watermarks
-            if not partition.live or not marks:
-                continue
-            reached = max(marks.values()) - _CLOCK_SKEW_MS
-            try:
-                for topic in self._topics:
-                    if marks.get(topic, reached - 1) < reached and self._at_end(topic, partition):
-                        marks[topic] = reached
-            except KafkaException:
-                return  # no broker answers: another time
-
-    def check_moving(self) -> None:
-        """Raises BrokerError where the consumer gives nothing, from one call to the next, of what was there already.
-
-        Seen with librdkafka 2.16 after a broker was killed: assigned, sought and resumed, and nothing comes.
-        """
-        for partition in self.partitions.values():
-            before, partition.waiting = partition.waiting, {}
-            for topic in self._topics if partition.live else ():
-                at = partition.meta.applied.get(topic, 0)
-                place = TopicPartition(topic, partition.number)
-                try:
-                    _, end = self._lookup.get_watermark_offsets(place, timeout=_LOOK_UP)
-                except KafkaException:
-                    return  # no broker answers: another time
-                known_at, known_end = before.get(topic, (at, at))
-                if known_at == at < known_end and self._anything_between(partition.number, topic, at, known_end):
-                    raise BrokerError(
-                        f"{topic}/{partition.number}: the consumer stands still at offset {at}, though the log goes "
-                        f"on to {end}. Start this worker again"
-                    )
-                partition.waiting[topic] = at, end
-
-    def check_topics(self) -> None:
-        """Raises TopicMismatch where a raw topic was deleted, or made again: a consumer goes on reading the new one
-        at its old position as if nothing had happened. Asks Kafka, and sees the answer in the next call.
-        """
-        found: Mapping[str, str] | None = {}
-        with suppress(KafkaException):  # no broker answered: asked again
-            found = self._topic_ids()
-        if found is None:
-            return
-        self._topic_ids = self._clients.ask_topic_ids(self._topics)
-        for topic, topic_id in found.items():
-            if topic_id != self._cluster.topic_ids[topic]:
-                raise TopicMismatch(
-                    f"{topic} was deleted and made again while this worker ran: what it knows of the former one does "
-                    "not count. Start this worker again"
-                )
+    def look_around(self) -> None:
+        """Now and then, between batches: see `Lookout.look`."""
+        self._lookout.look(self.partitions.values())
 
     def close(self) -> None:
         """Leave without giving up the static membership: the consumer first, the databases are closed after it."""
@@ -249,10 +162,6 @@ class Assignment:
         self._lookup.close()
         self.consumer.close()
         self.partitions.clear()
-
-    def _at_end(self, topic: str, partition: Partition) -> bool:
-        _, end = self._lookup.get_watermark_offsets(TopicPartition(topic, partition.number), timeout=_LOOK_UP)
-        return end <= partition.meta.applied.get(topic, 0)
 
     def _assigned(self, _: Any, places: list[TopicPartition]) -> None:
         numbers = sorted({place.partition for place in places})
@@ -283,7 +192,7 @@ class Assignment:
             offset = self.partitions[place.partition].meta.applied.get(place.topic, 0)
             if reachable:
                 try:
-                    _, offset = self._lookup.get_watermark_offsets(place, timeout=_LOOK_UP)
+                    _, offset = self._lookup.get_watermark_offsets(place, timeout=LOOK_UP)
                 except KafkaException:
                     reachable = False
             found.append(TopicPartition(place.topic, place.partition, offset))
@@ -329,7 +238,7 @@ class Assignment:
         places = [TopicPartition(topic, partition.number) for topic in self._topics]
         try:
             committed = self._offsets.committed(partition.number)
-            edges = {p.topic: self._lookup.get_watermark_offsets(p, timeout=_LOOK_UP) for p in places}
+            edges = {p.topic: self._lookup.get_watermark_offsets(p, timeout=LOOK_UP) for p in places}
             known = committed
             if None in committed.values():
                 known = self._offsets.with_lost(partition.number, committed)
@@ -371,20 +280,6 @@ class Assignment:
                     topic=topic,
                     partition=partition.number,
                 )
-
-    def _anything_between(self, partition: int, topic: str, begin: int, end: int) -> bool | None:
-        """Whether there is a committed record; None where nothing tells in time."""
-        replay = Replay(self._clients, partition, {topic: begin}, {topic: end})
-        deadline = time.monotonic() + _LOOK_UP
-        try:
-            while not replay.done:
-                if replay.read(1, timeout=0.1):
-                    return True
-                if time.monotonic() > deadline:
-                    return None
-        finally:
-            replay.close()
-        return False
 
     def _hold_back(self, partitions: Iterable[Partition]) -> None:
         held = list(partitions)

@@ -35,12 +35,13 @@ from flyback.schemas.catalog import Catalog
 from flyback.settings import Settings
 from flyback.streams import dlq
 from flyback.streams.admission import Admission
-from flyback.streams.assignment import Assignment, Partition
+from flyback.streams.assignment import Assignment
 from flyback.streams.clients import Clients, Message
 from flyback.streams.matcher import Matched
 from flyback.streams.messages import Message as ValidMessage
 from flyback.streams.messages import Predictions
 from flyback.streams.outputs import Output, Outputs
+from flyback.streams.partition import Partition
 from flyback.streams.state import MEND, Meta, StateFolder
 from flyback.streams.topology import Topology
 from flyback.streams.transactions import TransactionAborted, Transactions
@@ -51,9 +52,7 @@ T = TypeVar("T")
 _CHUNK = 1_000
 _MAX_ABORTS = 20
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.25, 5.0
-_IDLE_CHECK = 60.0
 _LONGEST_STEP = 6  # transaction time-outs; sending offsets, committing and aborting take 5 at most
-_TOPICS_CHECK = 1.0
 
 
 @dataclass
@@ -99,7 +98,6 @@ class Engine:
         self._aborts = 0
         self._waits = 0
         self._letters = dlq.Limit(settings.max_dead_letters, clock)
-        self._idle_checked = self._topics_checked = self._moves_checked = clock()
         self._accept_loss = accept_loss
         self._totals: Counter[str] = Counter()
         self._last_commit: float | None = None
@@ -141,6 +139,7 @@ class Engine:
             self._clients,
             cluster,
             self._folder,
+            self._clock,
             self._accept_loss,
         )
         return True
@@ -238,7 +237,7 @@ class Engine:
                     size += len(message.value() or b"")
             if not found or self._stopping.is_set():
                 break
-        self._check_idle(assignment)
+        assignment.look_around()
         # a rebalance inside the loop may have taken partitions away that messages were read for before
         current = assignment.partitions
         messages = [(p, m) for p, m in messages if current.get(p.number) is p and p.live]
@@ -355,17 +354,6 @@ class Engine:
 
     def _check_dead_letters(self, work: Work) -> None:
         self._letters.check(Counter((output.source, output.reason) for output in work.outputs if output.reason))
-
-    def _check_idle(self, assignment: Assignment) -> None:
-        if self._clock() - self._idle_checked >= _IDLE_CHECK:
-            self._idle_checked = self._clock()
-            assignment.idle_watermarks()
-        if self._clock() - self._moves_checked >= self._settings.session_timeout.total_seconds():
-            self._moves_checked = self._clock()
-            assignment.check_moving()
-        if self._clock() - self._topics_checked >= _TOPICS_CHECK:
-            self._topics_checked = self._clock()
-            assignment.check_topics()
 
     def _wait_for(self, ask: Callable[[], T]) -> T | None:
         """What `ask` gives, asked until broker and registry are there; None: stopped before."""

@@ -22,6 +22,8 @@ log = get_logger(__name__)
 Offsets = Mapping[str, int]
 """Offsets of one partition, by topic."""
 
+LOOK_UP = 5.0
+"""Seconds that one question about a log may take."""
 _SAY_SECONDS = 5.0
 
 
@@ -191,3 +193,18 @@ def reader(clients: Clients, isolation: str = "read_committed") -> Consumer:
         "queued.max.messages.kbytes": 16_384,
     }
     return clients.consumer(config)
+
+
+def anything_between(clients: Clients, partition: int, topic: str, begin: int, end: int) -> bool | None:
+    """Whether there is a committed record; None where nothing tells in time."""
+    replay = Replay(clients, partition, {topic: begin}, {topic: end})
+    deadline = time.monotonic() + LOOK_UP
+    try:
+        while not replay.done:
+            if replay.read(1, timeout=0.1):
+                return True
+            if time.monotonic() > deadline:
+                return None
+    finally:
+        replay.close()
+    return False

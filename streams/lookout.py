@@ -1,0 +1,113 @@
+"""What a worker asks Kafka beside its reading.
+
+May an unused topic follow the others, does the consumer stand still, are the topics still the same?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+
+from confluent_kafka import KafkaException, TopicPartition
+
+from flyback.errors import BrokerError, TopicMismatch
+from flyback.settings import Settings
+from flyback.streams.clients import Clients, Cluster, Consumer
+from flyback.streams.partition import Partition
+from flyback.streams.restore import LOOK_UP, anything_between
+from flyback.streams.topology import Topology
+
+_IDLE_SECONDS = 60.0
+_TOPICS_SECONDS = 1.0
+_CLOCK_SKEW_MS = 60_000
+
+
+class Lookout:
+    """Looks at each thing in its own interval. `lookup` is a consumer that asks for the ends of logs."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        topology: Topology,
+        clients: Clients,
+        cluster: Cluster,
+        lookup: Consumer,
+        clock: Callable[[], float],
+    ) -> None:
+        self._topics = topology.raw
+        self._clients = clients
+        self._cluster = cluster
+        self._lookup = lookup
+        self._clock = clock
+        self._topic_ids: Callable[[], Mapping[str, str] | None] = dict
+        self._due = {
+            self._let_idle_topics_follow: _IDLE_SECONDS,
+            self._check_moving: settings.session_timeout.total_seconds(),
+            self._check_topics: _TOPICS_SECONDS,
+        }
+        self._looked = dict.fromkeys(self._due, clock())
+
+    def look(self, partitions: Iterable[Partition]) -> None:
+        """What is due. Raises BrokerError where the consumer stands still, TopicMismatch where a topic is another."""
+        owned = list(partitions)
+        for look, seconds in self._due.items():
+            if self._clock() - self._looked[look] >= seconds:
+                self._looked[look] = self._clock()
+                with suppress(KafkaException):  # no broker answers: another time
+                    look(owned)
+
+    def _let_idle_topics_follow(self, partitions: list[Partition]) -> None:
+        """Topics that are at their end follow the others, so that an unused topic does not keep state for ever.
+
+        The end of a log is asked for after an arrival was seen on another topic: what is appended later arrives later,
+        save for the skew between the brokers' clocks.
+        """
+        for partition in partitions:
+            marks = partition.meta.watermarks
+            if not partition.live or not marks:
+                continue
+            reached = max(marks.values()) - _CLOCK_SKEW_MS
+            for topic in self._topics:
+                behind = marks.get(topic, reached - 1) < reached
+                if behind and self._end(topic, partition) <= partition.meta.applied.get(topic, 0):
+                    marks[topic] = reached
+
+    def _check_moving(self, partitions: list[Partition]) -> None:
+        """Raises BrokerError where the consumer gives nothing, from one look to the next, of what was there already.
+
+        librdkafka 2.16 may lose all brokers for ever where a cluster that restarts names none at first (issue 5301).
+        """
+        for partition in partitions:
+            before, partition.waiting = partition.waiting, {}
+            for topic in self._topics if partition.live else ():
+                at, end = partition.meta.applied.get(topic, 0), self._end(topic, partition)
+                known_at, known_end = before.get(topic, (at, at))
+                if known_at == at < known_end and anything_between(
+                    self._clients, partition.number, topic, at, known_end
+                ):
+                    raise BrokerError(
+                        f"{topic}/{partition.number}: the consumer stands still at offset {at}, though the log goes "
+                        f"on to {end}. Start this worker again"
+                    )
+                partition.waiting[topic] = at, end
+
+    def _check_topics(self, _: list[Partition]) -> None:
+        """Raises TopicMismatch where a raw topic was deleted, or made again: a consumer goes on reading the new one
+        at its old position as if nothing had happened. Asks Kafka, and sees the answer at the next look.
+        """
+        found: Mapping[str, str] | None = {}
+        with suppress(KafkaException):  # no broker answered: asked again
+            found = self._topic_ids()
+        if found is None:
+            return
+        self._topic_ids = self._clients.ask_topic_ids(self._topics)
+        for topic, topic_id in found.items():
+            if topic_id != self._cluster.topic_ids[topic]:
+                raise TopicMismatch(
+                    f"{topic} was deleted and made again while this worker ran: what it knows of the former one does "
+                    "not count. Start this worker again"
+                )
+
+    def _end(self, topic: str, partition: Partition) -> int:
+        place = TopicPartition(topic, partition.number)
+        return int(self._lookup.get_watermark_offsets(place, timeout=LOOK_UP)[1])
