@@ -35,7 +35,7 @@ from flyback.sinks.tables import TABLES, Source, TableWriter, landed
 from flyback.status import groups
 from flyback.streams.clients import EMBEDDED_CLUSTER, KafkaClients
 from flyback.streams.join import derive, pair_id, within
-from flyback.streams.matcher import Message
+from flyback.streams.messages import Message
 from flyback.streams.outputs import Output, Outputs
 from flyback.streams.topology import Kind, Topology
 
