@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -56,10 +55,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(MARKER_OF_FIXTURE[fixture])
 
 
-@atexit.register
-def _be_silent() -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_cmdline_main() -> Generator[None, object, object]:
     """The summary is the last word: Kafka clients that a test left say until the very end that their broker is gone."""
+    code = yield
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    return code
 
 
 @pytest.fixture(scope="session", autouse=True)
