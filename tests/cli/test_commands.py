@@ -104,7 +104,10 @@ def test_an_unknown_option_exits_2(flyback: Flyback) -> None:
     assert "--nonsense" in said.err
 
 
-def test_a_broker_that_does_not_answer_is_named_with_what_to_look_at(flyback: Flyback) -> None:
+def test_a_broker_that_does_not_answer_is_named_with_what_to_look_at(
+    flyback: Flyback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flyback.topics._SECONDS", 0.5)
     said = flyback("topics", "list", "--bootstrap", "127.0.0.1:1")
     assert said.code == 1
     assert "no Kafka answers at 127.0.0.1:1" in said.err

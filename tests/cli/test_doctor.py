@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from flyback.local.process import free_port
 from flyback.settings import Settings
 from tests.cli.conftest import Flyback
@@ -25,7 +27,8 @@ def test_the_json_has_every_check(flyback: Flyback, own_topics: Settings) -> Non
     assert found["checks"][0]["name"] == "broker"
 
 
-def test_it_exits_1_where_a_check_failed(flyback: Flyback) -> None:
+def test_it_exits_1_where_a_check_failed(flyback: Flyback, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flyback.doctor.brokers.SECONDS", 0.5)
     said = flyback("doctor", "--bootstrap", f"127.0.0.1:{free_port()}", "--json")
     assert said.code == 1
     assert said.json["ok"] is False

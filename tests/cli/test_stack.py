@@ -64,7 +64,8 @@ def test_a_child_gets_this_processs_settings_and_not_its_variables(
     assert "PATH" in environment
 
 
-def test_a_stack_that_cannot_start_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_stack_that_cannot_start_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flyback.topics._SECONDS", 0.5)
     with pytest.raises(BrokerError, match="no Kafka answers"), Stack(load(bootstrap_servers="127.0.0.1:1"), tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []

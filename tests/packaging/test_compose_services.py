@@ -84,7 +84,7 @@ def kafka(here: Here, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
     subprocess.run(list(map(str, format_storage)), check=True, capture_output=True)
     bootstrap = here.address("kafka:19092")
     with ChildProcess("Kafka", [*run_java, "kafka.Kafka", properties], folder / "kafka.log") as process:
-        process.wait_ready(lambda: answers_metadata({"bootstrap.servers": bootstrap}), timeout=60)
+        process.wait_ready(lambda: answers_metadata({"bootstrap.servers": bootstrap}), timeout=180)
         yield bootstrap
 
 
@@ -109,7 +109,7 @@ class Registry:
 
     def start(self) -> None:
         self._process.start()
-        self._process.wait_ready(self.healthy, timeout=90)
+        self._process.wait_ready(self.healthy, timeout=180)
 
     def stop(self) -> None:
         self._process.kill()
