@@ -119,6 +119,9 @@ class Proxy(Startable):
                 continue
             connection = Connection(client, server)
             with self._changed:
+                if self._listener is not listener:  # stopped meanwhile: nobody else would close this one
+                    connection.close()
+                    return
                 self._connections.add(connection)
             self._run(self._pump, connection, client, server)
             self._run(self._pump, connection, server, client)

@@ -138,3 +138,24 @@ def test_a_stopped_proxy_ends_its_connections_and_frees_its_port(proxy: Proxy) -
         proxy.stop()
         assert received(client, 1) == b""
     eventually(lambda: not listens(proxy.port), "nothing listens any more")
+
+
+def test_a_connection_that_is_being_made_while_the_proxy_stops_is_ended(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, stopped = threading.Event(), threading.Event()
+    create = socket.create_connection
+
+    def late(address: tuple[str, int]) -> socket.socket:
+        begun.set()
+        stopped.wait(SECONDS)
+        return create(address)
+
+    monkeypatch.setattr(socket, "create_connection", late)
+    with socket.socket() as client:
+        client.settimeout(SECONDS)
+        client.connect(("127.0.0.1", proxy.port))
+        assert begun.wait(SECONDS)
+        proxy.stop()
+        stopped.set()
+        assert received(client, 1) == b""
