@@ -18,10 +18,11 @@ from flyback.streams import restore
 from flyback.streams.clients import Clients, Cluster, Consumer, Message
 from flyback.streams.folder_size import FolderSize
 from flyback.streams.group_offsets import GroupOffsets
+from flyback.streams.log_ends import LogEnds
 from flyback.streams.lookout import Lookout
 from flyback.streams.matcher import Matcher
 from flyback.streams.partition import Partition
-from flyback.streams.restore import LOOK_UP, Progress, Replay, anything_between
+from flyback.streams.restore import Progress, Replay, anything_between
 from flyback.streams.state import Meta, Origin, StateFolder, Store
 from flyback.streams.topology import Topology
 
@@ -56,10 +57,9 @@ class Assignment:
         self._accept_loss = accept_loss
         self._replay: Replay | None = None
         self.partitions: dict[int, Partition] = {}
-        # asks for the logs' ends on a connection of its own: on the main one answers queue behind waiting fetches
-        self._lookup = restore.reader(clients, isolation="read_uncommitted")
-        self._lookout = Lookout(settings, topology, clients, cluster, self._lookup, clock)
+        self._ends = LogEnds(clients)
         self.consumer = self._open()
+        self._lookout = Lookout(settings, topology, clients, cluster, self.consumer, self._ends, clock)
         self._offsets = GroupOffsets(settings, topology, catalog, clients, cluster, self.consumer)
 
     def _open(self) -> Consumer:
@@ -159,7 +159,7 @@ class Assignment:
         """Leave without giving up the static membership: the consumer first, the databases are closed after it."""
         with suppress(BrokenState):  # to be restored again
             self._drop_replay()
-        self._lookup.close()
+        self._ends.close()
         self.consumer.close()
         self.partitions.clear()
 
@@ -192,7 +192,7 @@ class Assignment:
             offset = self.partitions[place.partition].meta.applied.get(place.topic, 0)
             if reachable:
                 try:
-                    _, offset = self._lookup.get_watermark_offsets(place, timeout=LOOK_UP)
+                    _, offset = self._ends.of(place.topic, place.partition)
                 except KafkaException:
                     reachable = False
             found.append(TopicPartition(place.topic, place.partition, offset))
@@ -235,10 +235,9 @@ class Assignment:
 
     def _begin(self, partition: Partition) -> bool:
         """Plan the restoring of a partition; False where its committed offsets cannot be read yet."""
-        places = [TopicPartition(topic, partition.number) for topic in self._topics]
         try:
             committed = self._offsets.committed(partition.number)
-            edges = {p.topic: self._lookup.get_watermark_offsets(p, timeout=LOOK_UP) for p in places}
+            edges = {topic: self._ends.of(topic, partition.number) for topic in self._topics}
             known = committed
             if None in committed.values():
                 known = self._offsets.with_lost(partition.number, committed)

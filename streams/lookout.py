@@ -1,6 +1,6 @@
 """What a worker asks Kafka beside its reading.
 
-May an unused topic follow the others, does the consumer stand still, are the topics still the same?
+May an unused topic follow the others, does the consumer get on, are the topics still the same?
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from flyback.errors import BrokerError, TopicMismatch
 from flyback.settings import Settings
 from flyback.streams.clients import Clients, Cluster, Consumer
+from flyback.streams.log_ends import LogEnds
 from flyback.streams.partition import Partition
 from flyback.streams.restore import LOOK_UP, anything_between
 from flyback.streams.topology import Topology
@@ -20,10 +21,12 @@ from flyback.streams.topology import Topology
 _IDLE_SECONDS = 60.0
 _TOPICS_SECONDS = 1.0
 _CLOCK_SKEW_MS = 60_000
+_NO_ANSWER = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._WAIT_COORD)
+_SILENCES = 5  # more than one would come of an open transaction of a predecessor
 
 
 class Lookout:
-    """Looks at each thing in its own interval. `lookup` is a consumer that asks for the ends of logs."""
+    """Looks at each thing in its own interval. `consumer` is the group's."""
 
     def __init__(
         self,
@@ -31,24 +34,29 @@ class Lookout:
         topology: Topology,
         clients: Clients,
         cluster: Cluster,
-        lookup: Consumer,
+        consumer: Consumer,
+        ends: LogEnds,
         clock: Callable[[], float],
     ) -> None:
         self._topics = topology.raw
         self._clients = clients
         self._cluster = cluster
-        self._lookup = lookup
+        self._consumer = consumer
+        self._ends = ends
         self._clock = clock
         self._topic_ids: Callable[[], Mapping[str, str] | None] = dict
+        self._silences = 0
+        session = settings.session_timeout.total_seconds()
         self._due = {
             self._let_idle_topics_follow: _IDLE_SECONDS,
-            self._check_moving: settings.session_timeout.total_seconds(),
+            self._check_moving: session,
+            self._check_connected: session,
             self._check_topics: _TOPICS_SECONDS,
         }
         self._looked = dict.fromkeys(self._due, clock())
 
     def look(self, partitions: Iterable[Partition]) -> None:
-        """What is due. Raises BrokerError where the consumer stands still, TopicMismatch where a topic is another."""
+        """What is due. Raises BrokerError where the consumer does not get on, TopicMismatch where a topic changed."""
         owned = list(partitions)
         for look, seconds in self._due.items():
             if self._clock() - self._looked[look] >= seconds:
@@ -69,18 +77,19 @@ class Lookout:
             reached = max(marks.values()) - _CLOCK_SKEW_MS
             for topic in self._topics:
                 behind = marks.get(topic, reached - 1) < reached
-                if behind and self._end(topic, partition) <= partition.meta.applied.get(topic, 0):
+                if behind and self._ends.of(topic, partition.number)[1] <= partition.meta.applied.get(topic, 0):
                     marks[topic] = reached
 
     def _check_moving(self, partitions: list[Partition]) -> None:
         """Raises BrokerError where the consumer gives nothing, from one look to the next, of what was there already.
 
-        librdkafka 2.16 may lose all brokers for ever where a cluster that restarts names none at first (issue 5301).
+        A client of librdkafka 2.16 that was told of no broker at all, as where the only one restarts, may never find
+        one again (issue 5301).
         """
         for partition in partitions:
             before, partition.waiting = partition.waiting, {}
             for topic in self._topics if partition.live else ():
-                at, end = partition.meta.applied.get(topic, 0), self._end(topic, partition)
+                at, (_, end) = partition.meta.applied.get(topic, 0), self._ends.of(topic, partition.number)
                 known_at, known_end = before.get(topic, (at, at))
                 if known_at == at < known_end and anything_between(
                     self._clients, partition.number, topic, at, known_end
@@ -90,6 +99,27 @@ class Lookout:
                         f"on to {end}. Start this worker again"
                     )
                 partition.waiting[topic] = at, end
+
+    def _check_connected(self, partitions: list[Partition]) -> None:
+        """Raises BrokerError where partitions wait, or there are none, while another client reaches Kafka and the
+        group's consumer does not: again and again, for the same reason as above.
+        """
+        silences, self._silences = self._silences, 0
+        if partitions and all(partition.live for partition in partitions):
+            return
+        topic = self._topics[0]
+        try:
+            self._consumer.committed([TopicPartition(topic, 0)], timeout=LOOK_UP)
+        except KafkaException as error:
+            if error.args[0].code() not in _NO_ANSWER:
+                return
+            self._ends.of(topic, 0)
+            self._silences = silences + 1
+            if self._silences == _SILENCES:
+                raise BrokerError(
+                    f"the consumer has got no answer for {_SILENCES} times though Kafka is there: "
+                    f"{error.args[0].str()}. Start this worker again"
+                ) from error
 
     def _check_topics(self, _: list[Partition]) -> None:
         """Raises TopicMismatch where a raw topic was deleted, or made again: a consumer goes on reading the new one
@@ -107,7 +137,3 @@ class Lookout:
                     f"{topic} was deleted and made again while this worker ran: what it knows of the former one does "
                     "not count. Start this worker again"
                 )
-
-    def _end(self, topic: str, partition: Partition) -> int:
-        place = TopicPartition(topic, partition.number)
-        return int(self._lookup.get_watermark_offsets(place, timeout=LOOK_UP)[1])

@@ -9,10 +9,12 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from flyback.errors import BrokerError
+from flyback.streams.log_ends import LogEnds
 from tests.strategies import correction, prediction
-from tests.streams.kafka_double import MemoryConsumer, MemoryProducer
+from tests.streams.kafka_double import MemoryConsumer, MemoryProducer, failure
 from tests.streams.records import raw
 from tests.streams.stage import Stage, Worker
 from tests.waiting import eventually
@@ -55,6 +57,53 @@ def test_a_worker_that_has_read_everything_may_stand_still(stage: Stage, worker:
     stage.settle(worker)
     look_again(stage, worker, times=4)
     stage.check()
+
+
+def no_answer(*_: object, **__: object) -> None:
+    raise failure(KafkaError._TIMED_OUT)
+
+
+def test_a_worker_whose_consumer_alone_gets_no_answer_ends_and_the_next_one_goes_on(stage: Stage) -> None:
+    stage.send(raw("Prediction", prediction("t")), raw("Correction", correction("t")))
+    worker = stage.worker()
+    with (
+        patch.object(MemoryConsumer, "committed", no_answer),
+        pytest.raises(BrokerError, match=r"no answer for 5 times though Kafka is there.*Start this worker again"),
+    ):
+        look_again(stage, worker, times=6)
+    worker.kill()
+    stage.settle(worker)
+    stage.check()
+
+
+def test_a_worker_waits_for_a_kafka_that_answers_nobody(stage: Stage) -> None:
+    stage.send(raw("Prediction", prediction("t")), raw("Correction", correction("t")))
+    worker = stage.worker()
+    with (
+        patch.object(MemoryConsumer, "committed", no_answer),
+        patch.object(MemoryConsumer, "get_watermark_offsets", no_answer),
+    ):
+        look_again(stage, worker, times=20)
+    stage.settle(worker)
+    stage.check()
+
+
+def test_after_no_answer_the_ends_of_logs_are_asked_for_by_another_client(stage: Stage) -> None:
+    ends, topic = LogEnds(stage.kafka), stage.topology.raw[0]
+    asked: list[MemoryConsumer] = []
+    ask = MemoryConsumer.get_watermark_offsets
+
+    def only_a_new_one(consumer: MemoryConsumer, place: Any, timeout: float) -> tuple[int, int]:
+        asked.append(consumer)
+        if consumer is asked[0]:
+            raise failure(KafkaError._TRANSPORT)
+        return ask(consumer, place, timeout)
+
+    with patch.object(MemoryConsumer, "get_watermark_offsets", only_a_new_one):
+        with pytest.raises(KafkaException):
+            ends.of(topic, 0)
+        assert ends.of(topic, 0) == (0, 0)
+    ends.close()
 
 
 @pytest.mark.parametrize("end", ["commit_transaction", "abort_transaction"])
