@@ -155,7 +155,9 @@ def test_events_that_retention_deleted_unread_are_a_problem(settings: Settings) 
     admin = AdminClient(settings.kafka())
     admin.delete_records([place])[place].result(30)
     found = status.examine(settings)
-    assert [line for line in found.problems if line.startswith(f"{topic}/{partition}: retention deleted 1 events")]
+    (deleted,) = [line for line in found.problems if line.startswith(f"{topic}/{partition}: retention deleted")]
+    assert f"1 events before group {settings.group} had them (next offset 1)" in deleted
+    assert deleted.endswith("`flyback worker --accept-loss`")
     assert found.joining.events == 1
 
 

@@ -1,8 +1,9 @@
-"""Progress on stderr: bars on a terminal, one line a finished step elsewhere."""
+"""Progress on stderr: bars on a terminal; elsewhere a line a finished step, and every ten seconds of a long one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -10,12 +11,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from flyback.cli import output
 
+_QUIET_SECONDS = 10.0
+
 
 class Steps:
     """A callable `(step, done, total)` that shows how far each step is; `names` says what a step is called."""
 
-    def __init__(self, names: Mapping[str, str]) -> None:
+    def __init__(self, names: Mapping[str, str], clock: Callable[[], float] = time.monotonic) -> None:
         self._names = names
+        self._clock = clock
+        self._said_at = clock()
         self._console = output.stderr()
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -42,7 +47,14 @@ class Steps:
         if step not in self._tasks:
             self._tasks[step] = self._progress.add_task(name, total=total)
         self._progress.update(self._tasks[step], completed=done, total=total)
+        if self._console.is_terminal:
+            return
         if done >= total and step not in self._finished:
             self._finished.add(step)
-            if not self._console.is_terminal:
-                output.note(f"{name}: {total:,}" if total > 1 else name)
+            self._say(f"{name}: {total:,}" if total > 1 else name)
+        elif done < total and self._clock() - self._said_at >= _QUIET_SECONDS:
+            self._say(f"{name}: {done:,} of {total:,}")
+
+    def _say(self, line: str) -> None:
+        output.note(line)
+        self._said_at = self._clock()

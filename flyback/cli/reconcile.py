@@ -36,7 +36,8 @@ def reconcile(
 
     loaded = settings.load(bootstrap_servers=bootstrap, lake=lake)
     logs.configure(loaded)
-    topics.require(loaded)
+    with output.stderr().status(f"Asking Kafka at {loaded.bootstrap_servers}"):
+        topics.require(loaded)
     try:
         with signals_interrupt(), Steps(_STEPS) as progress:
             findings = run(loaded, progress, write=not dry_run)

@@ -17,6 +17,7 @@ from flyback.errors import FlybackError
 if TYPE_CHECKING:
     from flyback.settings import Settings
     from flyback.status import Joined, Landed, Status
+    from flyback.status.groups import Group
     from flyback.status.lag import Lag, Total
 
 WATCH_SECONDS = 2.0
@@ -54,7 +55,8 @@ def status(
         return
     from flyback.status import examine
 
-    found = examine(loaded, worker or [], sink or [])
+    with output.stderr().status(f"Asking Kafka at {loaded.bootstrap_servers}"):
+        found = examine(loaded, worker or [], sink or [])
     if as_json:
         output.print_json(as_document(found))
     else:
@@ -115,7 +117,7 @@ def _print(found: Status, prefix: str) -> None:
     for unknown in found.unknown:
         output.print_line(f"unknown: {unknown}")
     group = found.streams
-    output.print_line(f"\nstreams: group {group.name}, {group.state}, members: {len(group.members)}")
+    output.print_line(f"\nstreams: {_group(group)}")
     output.print_table(
         ("", "worker", *_RAW, "oldest", "state", "commit ago", "restored"),
         [_partition_row(partition, found.at) for partition in found.partitions],
@@ -129,9 +131,7 @@ def _print(found: Status, prefix: str) -> None:
             output.print_line("every topic is landed to its end")
     windows = found.windows
     total = _behind(_total(found.windows_lags))
-    output.print_line(
-        f"\nrate windows: group {windows.name}, {windows.state}, members: {len(windows.members)}, {total}"
-    )
+    output.print_line(f"\nrate windows: {_group(windows)}, {total}")
     letters = [topic for topic in found.dead_letters if topic.letters]
     if letters:
         output.print_line("\ndead letters (`flyback dlq list`)")
@@ -144,6 +144,11 @@ def _print(found: Status, prefix: str) -> None:
             for topic in letters
         ]
         output.print_table(("topic", "letters", "reasons, of the newest"), rows)
+
+
+def _group(group: Group) -> str:
+    state = "not there yet" if group.state == "dead" else group.state
+    return f"group {group.name}, {state}, members: {len(group.members)}"
 
 
 def _partition_row(partition: Joined, now: float) -> tuple[object, ...]:

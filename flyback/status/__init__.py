@@ -215,12 +215,14 @@ def _problems(status: Status, answers: list[Answer], whose: str) -> list[str]:
             found.append(f"{answer.address} waits: {waiting}")
         elif not health.get("ok", True):
             found.append(f"{answer.address}: {health.get('error') or health.get('engine') or 'not ok'}")
-    every = [one for partition in status.partitions for one in partition.lags]
-    every += [one for sink in status.sinks for one in sink.lags]
-    for late in every:
-        if late.deleted:
-            found.append(
-                f"{late.topic}/{late.partition}: retention deleted {late.deleted} events before they were read "
-                f"(next offset {late.next_offset}): raise retention.ms, and go on once with --accept-loss"
-            )
+    readers = [(f"group {group.name}", "worker", [one for p in status.partitions for one in p.lags])]
+    readers += [(sink.lake, "sink", sink.lags) for sink in status.sinks]
+    for reader, command, lags in readers:
+        for late in lags:
+            if late.deleted:
+                found.append(
+                    f"{late.topic}/{late.partition}: retention deleted {late.deleted} events before {reader} had them "
+                    f"(next offset {late.next_offset}): raise retention.ms, and go on once by "
+                    f"`flyback {command} --accept-loss`"
+                )
     return found

@@ -106,9 +106,10 @@ def test_what_retention_took_from_group_and_state_is_told(settings: Settings) ->
     assert examined(settings)["offsets"].verdict == "ok"
 
     commit(settings, TopicPartition(topic, partition, 1))
-    found = examined(settings)["offsets"]
-    assert found.verdict == "failed"
-    assert f"{topic}/{partition}: the group's offset 1 is below the log start 2" in found.found
+    checks = examined(settings)
+    assert checks["offsets"].verdict == "failed"
+    assert f"{topic}/{partition}: the group's offset 1 is below the log start 2" in checks["offsets"].found
+    assert checks["state"].verdict == "ok", "it is told once"
 
 
 def test_a_group_without_offsets_is_told_where_events_were_derived(settings: Settings) -> None:
