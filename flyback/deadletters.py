@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -90,6 +91,22 @@ def read(
         letter = from_message(message)
         if selection.has(letter):
             yield letter
+
+
+def mark(letter: DeadLetter) -> bytes:
+    """The key that `flyback dlq replay` remembers it by.
+
+    The arrival is part of it: a topic that was deleted and made again has the same offsets once more.
+    """
+    at = letter.arrived_at
+    place = [letter.topic, letter.partition, letter.offset, None if at is None else round(at.timestamp() * 1_000_000)]
+    return json.dumps(place, separators=(",", ":")).encode()
+
+
+def marks(settings: Settings) -> set[bytes]:
+    """Those of all dead letters that were put back. Raises as `history.read` does."""
+    topic = Topology(settings).topic_of("Replay")
+    return {_bytes(message.key()) for message in history.read(settings, [topic])}
 
 
 def original(settings: Settings, letter: DeadLetter) -> bytes | None:

@@ -13,7 +13,6 @@ Killed at any moment, or fenced by a second run, a run leaves whole transactions
 from __future__ import annotations
 
 import importlib
-import json
 import sys
 import time
 from collections import Counter
@@ -102,12 +101,12 @@ def replay(
     ends = history.next_offsets(settings, sources)
     writer = None if dry_run else _Writer(settings, topology)
     workshop = _Workshop(settings, topology, repair)
-    marks = {message.key() for message in history.read(settings, [topology.topic_of("Replay")])}
+    marks = deadletters.marks(settings)
     report = Report(dry_run)
     waiting: list[Output] = []
     size = 0
     for letter in deadletters.read(settings, selection, ends):
-        mark = _mark(letter)
+        mark = deadletters.mark(letter)
         if mark in marks:
             report.already += 1
             continue
@@ -287,12 +286,6 @@ def _write(writer: _Writer | None, outputs: list[Output], report: Report, progre
         writer.write(outputs)
     report.replayed += len(outputs) // 2
     progress(report)
-
-
-def _mark(letter: DeadLetter) -> bytes:
-    """The arrival is part of it: a topic that was deleted and made again has the same offsets once more."""
-    at = None if letter.arrived_at is None else _micros(letter.arrived_at)
-    return json.dumps([letter.topic, letter.partition, letter.offset, at], separators=(",", ":")).encode()
 
 
 def _decode(topology: Topology, catalog: Catalog, topic: str, value: bytes | None) -> codec.Record:

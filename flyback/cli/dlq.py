@@ -29,18 +29,37 @@ Reason = Annotated[str | None, typer.Option(metavar="REASON", help="Only with th
 
 @app.command("list", epilog="Example:  flyback dlq list --topic corrections.v1")
 def listing(topic: Topic = None, reason: Reason = None, bootstrap: Bootstrap = None, as_json: AsJson = False) -> None:
-    """List the dead letters: where each one stood, when it arrived and why it was refused."""
+    """List the dead letters: where each one stood, when it arrived, why it was refused and whether it was put back."""
+    from flyback.deadletters import mark, marks
+
+    settings, found = _read(bootstrap, topic, reason)
     # there may be more than memory holds the bytes of
-    letters = _in_order(replace(letter, value=None, headers=()) for letter in _read(bootstrap, topic, reason)[1])
+    letters = _in_order(replace(letter, value=None, headers=()) for letter in found)
+    replayed = marks(settings) if letters else set()
     if as_json:
-        output.print_json([_summary(letter) for letter in letters])
+        output.print_json([{**_summary(letter), "replayed": mark(letter) in replayed} for letter in letters])
         return
-    rows = [(letter.coordinates, _when(letter), letter.reason, letter.size, letter.message) for letter in letters]
+    rows = [
+        (
+            letter.coordinates,
+            _when(letter),
+            letter.reason,
+            letter.size,
+            "yes" if mark(letter) in replayed else "",
+            letter.message,
+        )
+        for letter in letters
+    ]
     if rows:
-        output.print_table(("topic/partition/offset", "arrived (UTC)", "reason", "bytes", "message"), rows)
+        output.print_table(("topic/partition/offset", "arrived (UTC)", "reason", "bytes", "replayed", "message"), rows)
     counts = Counter(letter.reason for letter in letters)
     by_reason = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
-    output.note(f"{len(letters)} dead letters" + (f": {by_reason}" if by_reason else ""))
+    back = sum(mark(letter) in replayed for letter in letters)
+    output.note(
+        f"{len(letters)} dead letters"
+        + (f": {by_reason}" if by_reason else "")
+        + (f"; {back} replayed" if back else "")
+    )
 
 
 @app.command(epilog="Example:  flyback dlq show flyback.corrections.v1/0/42")

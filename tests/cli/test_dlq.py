@@ -144,6 +144,14 @@ def test_replay_puts_back_what_would_be_accepted_and_says_why_not_the_rest(flyba
         "not_replayable_by_reason": {"truncated": 1, "gone": 1},
     }
     assert "0 replayed, 1 replayed before" in flyback("dlq", "replay").err
+    assert [(row["offset"], row["replayed"]) for row in flyback("dlq", "list", "--json").json] == [
+        (3, False),
+        (7, True),
+        (5, False),
+    ]
+    listed = flyback("dlq", "list")
+    assert listed.err.strip() == "3 dead letters: 1 truncated, 1 wrong_partition, 1 oversized; 1 replayed"
+    assert [" yes " in line for line in listed.out.splitlines()[1:]] == [False, True, False]
 
 
 def test_replay_keeps_to_what_is_selected(flyback: Flyback, letters: Settings) -> None:
