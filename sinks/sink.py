@@ -39,6 +39,7 @@ from flyback.sinks.decode import Decoder, Rejected
 from flyback.sinks.maintenance import Maintenance
 from flyback.sinks.message import Message, Place
 from flyback.sinks.reader import Reader, Sources
+from flyback.sinks.standstill import Standstill
 from flyback.sinks.storage import prepare
 from flyback.sinks.tables import TABLES, Source, Table, TableWriter
 from flyback.streams import dlq
@@ -91,11 +92,13 @@ class Sink:
             return
         maintenance = Maintenance(self._settings)
         maintenance.start()
+        standstill = Standstill(self._settings)
         reported = time.monotonic()
         try:
             while not self._stopping.is_set():
                 self._take(reader)
                 self._commit_due()
+                standstill.check(self._positions)
                 if time.monotonic() - reported >= _REPORT:
                     self._report()
                     reported = time.monotonic()
@@ -144,8 +147,7 @@ class Sink:
             self._writers[table.name] = writer
             self._buffers[table.name] = Buffer(committed=self._patiently("lake", writer.open))
         known = self.offsets()
-        places = [(topic, p) for topic, source in self._sources.items() for p in range(source.partitions)]
-        start = {place: known.get(place) for place in places}
+        start = {place: known.get(place) for place in self._places()}
         reader = self._patiently("broker", lambda: Reader(settings, topology, start, self._accept_loss))
         _log.info(
             "sink started",
@@ -153,10 +155,16 @@ class Sink:
             registry=settings.registry_url,
             lake=settings.lake,
             topics=len(self._sources),
-            partitions=len(places),
+            partitions=len(start),
             continued=len(known),
         )
         return reader
+
+    def _places(self) -> list[Place]:
+        return [(topic, p) for topic, source in self._sources.items() for p in range(source.partitions)]
+
+    def _positions(self) -> dict[Place, int]:
+        return {place: self._buffers[self._tables[place[0]]].next_offset(place) for place in self._places()}
 
     def _take(self, reader: Reader) -> None:
         """Read once, into the buffers."""
