@@ -35,6 +35,8 @@ class Admitted:
     predictions: list[Predictions] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
     refused: list[tuple[clients.Message, InvalidEvent]] = field(default_factory=list)
+    latest: int = 0
+    """The latest arrival (ms) of all of them."""
 
 
 class Admission:
@@ -57,8 +59,8 @@ class Admission:
 
     def admit(self, topic: str, messages: Sequence[clients.Message]) -> Admitted:
         """What the messages of one topic come to. Raises UnknownSchema and RegistryUnavailable, to try again."""
-        record, found = self._records[topic], Admitted()
-        columns = _columns(messages)
+        record, columns = self._records[topic], _columns(messages)
+        found = Admitted(latest=max(columns.arrivals))
         rows, doubtful = certain.rows(
             record,
             columns.values,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -253,12 +253,13 @@ class Engine:
     def _match(self, batch: Batch) -> Work:
         """Decode, check and match; of the outputs only the dead letters are there yet."""
         work = Work()
-        places: dict[tuple[str, int], list[Message]] = {}
-        shares: dict[int, tuple[Partition, Meta, list[ValidMessage], list[Predictions]]] = {}
+        places: defaultdict[tuple[str, int], list[Message]] = defaultdict(list)
         for partition, message in batch.messages:
-            places.setdefault((message.topic(), partition.number), []).append(message)
-            if partition.number not in shares:
-                shares[partition.number] = partition, partition.meta.copy(), [], []
+            places[message.topic(), partition.number].append(message)
+        shares: dict[int, tuple[Partition, Meta, list[ValidMessage], list[Predictions]]] = {
+            number: (partition, partition.meta.copy(), [], [])
+            for number, partition in {partition.number: partition for partition, _ in batch.messages}.items()
+        }
         for (topic, number), messages in places.items():
             _, meta, valid, predictions = shares[number]
             admitted = self._admission.admit(topic, messages)
@@ -266,8 +267,7 @@ class Engine:
             predictions += admitted.predictions
             work.outputs += [self._outputs.refused(message, error) for message, error in admitted.refused]
             meta.applied[topic] = work.offsets[topic, number] = messages[-1].offset() + 1
-            latest = max(message.timestamp()[1] for message in messages)
-            meta.watermarks[topic] = max(latest, meta.watermarks.get(topic, 0))
+            meta.watermarks[topic] = max(admitted.latest, meta.watermarks.get(topic, 0))
             work.events[topic] += len(messages)
         for partition, meta, valid, predictions in shares.values():
             work.steps.append((partition, partition.matcher.match(valid, meta, predictions), meta))

@@ -95,6 +95,7 @@ class _Step:
         self._expiring: dict[tuple[int, int], list[bytes]] = defaultdict(list)
         self._latest: dict[tuple[int, int], int] = {}
         self._new: Counter[Cell] = Counter()
+        self._changes: dict[Cell, list[Counts]] = defaultdict(list)
         self._arrivals: dict[Cell, range] = {}
         self._cell_keys: dict[Cell, bytes] = {}
         self._cells: dict[bytes, Cell] = {}
@@ -119,8 +120,8 @@ class _Step:
         for each in columns:
             self._keep_schema(each.columns.values[0], each.schema)
             stored = self._matcher.store.get(each.keys)
-            rows = [i for i, key in enumerate(each.keys) if stored[i] is None and copies[key] == 1]
-            if len(rows) < len(each):
+            if len(copies) < copies.total() or any(stored):
+                rows = [i for i, key in enumerate(each.keys) if stored[i] is None and copies[key] == 1]
                 self._known.update(zip(each.keys, stored, strict=True))
                 left += [each.message(i) for i in set(range(len(each))).difference(rows)]
                 each = each.at(rows)
@@ -182,9 +183,17 @@ class _Step:
 
     def keep_counts(self) -> None:
         for cell, predictions in self._new.items():
-            self._count(cell, Counts(predictions=predictions))
-        for cell, counts in self.matched.counts.items():
-            self._writes[state.cell_key(cell)] = state.pack_counts(counts)
+            self._changes[cell].append(Counts(predictions=predictions))
+        keys = [state.cell_key(cell) for cell in self._changes]
+        for (cell, changes), key, stored in zip(
+            self._changes.items(), keys, self._matcher.store.get(keys), strict=True
+        ):
+            if stored is None:
+                self._forget_after(closes_at(cell, self._window_ms) - self._window_ms, key)
+            else:
+                changes.append(state.unpack_counts(stored))
+            self.matched.counts[cell] = total = Counts.total(changes)
+            self._writes[key] = state.pack_counts(total)
 
     def expire(self, cutoff: int | None, at_most: int) -> None:
         """Delete what arrived before `cutoff` (ms), at most so many entries in one batch."""
@@ -254,11 +263,12 @@ class _Step:
         if pair.feedback.arrived_at >= closes_at(cell, self._window_ms):
             return
         key = state.REVIEW + episode
-        before = state.unpack_review(self._get(key))
+        stored = self._get(key)
+        before = state.unpack_review(stored)
         after = before.plus(pair.feedback.judgement)
         if after is not before:
             self._writes[key] = state.pack_review(after)
-            self._count(cell, after.counts().minus(before.counts()))
+            self._changes[cell].append(after.counts() if stored is None else after.counts().minus(before.counts()))
 
     def _counted(self, cell: Cell) -> range:
         """The arrivals (ms) with which a prediction is counted there."""
@@ -279,16 +289,6 @@ class _Step:
         if found is None:
             found = self._cells[key] = state.unpack_cell_key(key)
         return found
-
-    def _count(self, cell: Cell, change: Counts) -> None:
-        counts = self.matched.counts.get(cell)
-        if counts is None:
-            key = state.cell_key(cell)
-            stored = self._get(key)
-            if stored is None:
-                self._forget_after(closes_at(cell, self._window_ms) - self._window_ms, key)
-            counts = Counts() if stored is None else state.unpack_counts(stored)
-        self.matched.counts[cell] = counts.plus(change)
 
     def _mark_waiting(self, episode: bytes, arrived_at: int) -> None:
         key = state.PREDICTION + episode

@@ -41,6 +41,11 @@ class Counts(NamedTuple):
     sum_w2: int = 0
     sum_w2y: int = 0
 
+    @classmethod
+    def total(cls, counts: Iterable[Counts]) -> Counts:
+        """The sum of any but no counts."""
+        return cls(*map(sum, zip(*counts, strict=True)))
+
     def plus(self, other: Counts) -> Counts:
         """Element by element."""
         return Counts(*map(int.__add__, self, other))
@@ -94,10 +99,10 @@ class Review(NamedTuple):
         """The same for what the correction or grade says."""
         if isinstance(judgement, Correcting):
             wins = self.correction is None or judgement[:3] > self.correction[:3]
-            return self._replace(correction=judgement) if wins else self
+            return Review(judgement, self.grade) if wins else self
         if isinstance(judgement, Grading):
             decides = self.grade is None or judgement.grade_id > self.grade.grade_id
-            return self._replace(grade=judgement) if decides else self
+            return Review(self.correction, judgement) if decides else self
         return self
 
     def counts(self) -> Counts:

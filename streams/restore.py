@@ -7,8 +7,7 @@ lies between is replayed, its output thrown away. Losing the disk is the same ru
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from confluent_kafka import KafkaError, TopicPartition
@@ -94,7 +93,7 @@ class Replay:
         self.first: dict[str, int] = {}
         """Arrival (ms) of the first event read, by topic."""
         self._readers: dict[str, Consumer] = {}
-        self._ahead: dict[str, deque[Message]] = {topic: deque() for topic in end}
+        self._ahead = {topic: _Ahead() for topic in end}
         for topic, offset in end.items():
             if self._at[topic] < offset:
                 self._readers[topic] = reader(clients)
@@ -103,23 +102,22 @@ class Replay:
     @property
     def done(self) -> bool:
         """Whether everything up to the end has been read."""
-        return not self._readers and not any(self._ahead.values())
+        return not self._readers and not any(ahead.messages for ahead in self._ahead.values())
 
     @property
     def left(self) -> int:
         """How many offsets are still to be read: as many events, or more where there are gaps."""
-        return sum(offset - self._at[topic] + len(self._ahead[topic]) for topic, offset in self.end.items())
+        return sum(offset - self._at[topic] + len(self._ahead[topic].messages) for topic, offset in self.end.items())
 
     def read(self, at_most: int, timeout: float) -> list[Message]:
         """The next messages below the end offsets, at most so many."""
-        for topic in [topic for topic in self._readers if not self._ahead[topic]]:
+        for topic in [topic for topic in self._readers if not self._ahead[topic].messages]:
             self._consume(topic, at_most, timeout)
         # what a topic has still to give arrived after all of this
-        reached = min((_latest(self._ahead[topic]) for topic in self._readers), default=None)
+        reached = min((max(self._ahead[topic].arrivals, default=-1) for topic in self._readers), default=None)
         found: list[Message] = []
         for ahead in self._ahead.values():
-            while ahead and len(found) < at_most and (reached is None or ahead[0].timestamp()[1] <= reached):
-                found.append(ahead.popleft())
+            found += ahead.take(at_most - len(found), reached)
         return found
 
     def close(self) -> None:
@@ -128,27 +126,47 @@ class Replay:
 
     def _consume(self, topic: str, at_most: int, timeout: float) -> None:
         """Offsets have gaps, so the end of the log ends a topic too."""
-        for message in self._readers[topic].consume(at_most, timeout):
-            if (error := message.error()) is not None:
-                if error.code() == KafkaError._PARTITION_EOF:
-                    self._at[topic] = self.end[topic]
-                elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-                    raise BrokerError(
-                        f"{topic}/{self.partition}: retention deleted events while they were replayed: {error.str()}. "
-                        "Start this worker again: its state is then rebuilt from the log start"
-                    )
-                continue
-            self.first.setdefault(topic, message.timestamp()[1])
-            if message.offset() < self.end[topic]:
-                self._ahead[topic].append(message)
-            self._at[topic] = min(message.offset() + 1, self.end[topic])
-        if self._at[topic] >= self.end[topic]:
+        end, at = self.end[topic], self._at[topic]
+        found = self._readers[topic].consume(at_most, timeout)
+        messages = [message for message in found if message.error() is None]
+        if messages:
+            self.first.setdefault(topic, messages[0].timestamp()[1])
+            at = messages[-1].offset() + 1
+            if at > end:
+                messages = [message for message in messages if message.offset() < end]
+            self._ahead[topic].add(messages)
+        for error in [message.error() for message in found] if len(messages) < len(found) else ():
+            if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                at = end
+            elif error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:
+                raise BrokerError(
+                    f"{topic}/{self.partition}: retention deleted events while they were replayed: {error.str()}. "
+                    "Start this worker again: its state is then rebuilt from the log start"
+                )
+        self._at[topic] = min(at, end)
+        if at >= end:
             self._readers.pop(topic).close()
 
 
-def _latest(messages: Iterable[Message]) -> int:
-    """The latest arrival (ms) of these, before all others where there are none."""
-    return max((message.timestamp()[1] for message in messages), default=-1)
+class _Ahead:
+    """Messages of one topic that were read and not yet given, with their arrivals (ms)."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.arrivals: list[int] = []
+
+    def add(self, messages: list[Message]) -> None:
+        self.messages += messages
+        self.arrivals += [message.timestamp()[1] for message in messages]
+
+    def take(self, at_most: int, reached: int | None) -> list[Message]:
+        """The first of them, up to one that arrived after `reached` (ms)."""
+        many = min(at_most, len(self.messages))
+        if reached is not None and max(self.arrivals, default=reached) > reached:
+            many = next((i for i, arrived_at in enumerate(self.arrivals[:many]) if arrived_at > reached), many)
+        taken = self.messages[:many]
+        del self.messages[:many], self.arrivals[:many]
+        return taken
 
 
 class Progress:
