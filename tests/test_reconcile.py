@@ -275,6 +275,11 @@ def test_without_a_lake_it_says_so(settings: Settings) -> None:
         reconcile(settings, silent)
 
 
+def test_an_address_without_a_lake_is_told_at_once(settings: Settings) -> None:
+    with pytest.raises(LakeError, match=r"no lake at ftp://nowhere/lake: .* is FLYBACK_LAKE"):
+        reconcile(settings.model_copy(update={"lake": "ftp://nowhere/lake"}), silent)
+
+
 def test_a_lake_of_other_topics_is_refused(settings: Settings, topic_prefix: str) -> None:
     with sinks.running(settings, Topology(settings)):
         OnKafka(settings).send(raw("Prediction", prediction()))

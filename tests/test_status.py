@@ -234,6 +234,16 @@ def test_a_sink_that_has_committed_nothing_yet_has_everything_before_it(settings
     assert (lake.lake, sum(one.events for one in lake.lags)) == ("its lake", 1)
 
 
+def test_a_lake_that_was_asked_for_is_read_though_the_sink_fills_another(settings: Settings) -> None:
+    health: dict[str, object] = {"ok": True, "lake": "another", "waiting_for": None, "offsets": {}}
+    with serve(settings, 0, lambda: health) as endpoint:
+        found = status.examine(settings, sinks=[f"127.0.0.1:{endpoint.port}"], read_lake=True)
+    assert [(lake.lake, lake.source == "its tables") for lake in found.sinks] == [
+        ("another", False),
+        (settings.lake, True),
+    ]
+
+
 @pytest.mark.parametrize("said", [{"offsets": None}, {"offsets": {"t/0": 5}, "cluster_id": "another"}])
 def test_a_sink_that_opens_its_tables_or_is_of_another_kafka_tells_nothing_of_ours(
     settings: Settings, said: dict[str, object]

@@ -51,12 +51,12 @@ def status(
 
     loaded = settings.load(bootstrap_servers=bootstrap, lake=lake)
     if watch:
-        _watch(loaded, worker or [], sink or [], as_json)
+        _watch(loaded, worker or [], sink or [], lake is not None, as_json)
         return
     from flyback.status import examine
 
     with output.stderr().status(f"Asking Kafka at {loaded.bootstrap_servers}"):
-        found = examine(loaded, worker or [], sink or [])
+        found = examine(loaded, worker or [], sink or [], lake is not None)
     if as_json:
         output.print_json(as_document(found))
     else:
@@ -65,13 +65,13 @@ def status(
         raise typer.Exit(1)
 
 
-def _watch(settings: Settings, workers: list[str], sinks: list[str], as_json: bool) -> None:
+def _watch(settings: Settings, workers: list[str], sinks: list[str], read_lake: bool, as_json: bool) -> None:
     from flyback.status import examine
 
     try:
         while True:
             try:
-                found = examine(settings, workers, sinks)
+                found = examine(settings, workers, sinks, read_lake)
             except FlybackError as error:  # a broker that restarts is what one watches for
                 output.complain(str(error))
             else:

@@ -22,7 +22,7 @@ from confluent_kafka import KafkaException
 
 from flyback import deadletters, history
 from flyback.deadletters import Selection
-from flyback.errors import BrokerError
+from flyback.errors import BrokerError, LakeError
 from flyback.landing import STALL_SECONDS, Progress, Stalled, wait_until_landed
 from flyback.reconcile.compare import Comparison
 from flyback.reconcile.spool import Spool
@@ -31,6 +31,7 @@ from flyback.schemas import codec
 from flyback.schemas.catalog import open_catalog
 from flyback.settings import Settings
 from flyback.sinks.lake import lake, pin
+from flyback.sinks.storage import is_remote
 from flyback.sinks.tables import TABLES, Source, TableWriter, landed
 from flyback.status import groups
 from flyback.streams.clients import EMBEDDED_CLUSTER, KafkaClients
@@ -112,7 +113,9 @@ def reconcile(
 
 def _refuse_foreign(settings: Settings, topology: Topology, clients: KafkaClients) -> None:
     """Raises LakeError where there is no lake, RefusedToStart where it was filled from other topics than ours."""
-    pin(settings.lake, None)
+    there = pin(settings.lake, None)
+    if is_remote(settings.lake) and not any(there.values()):  # of a folder `pin` knows whether it exists
+        raise LakeError(f"no lake at {settings.lake}: no table of ours is there, is FLYBACK_LAKE (or --lake) right?")
     try:
         cluster = clients.describe(topology.names)
     except KafkaException as error:

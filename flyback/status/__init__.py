@@ -84,8 +84,13 @@ class Status:
         return [partition for partition in self.partitions if partition.live is False]
 
 
-def examine(settings: Settings, workers: Sequence[str] = (), sinks: Sequence[str] = ()) -> Status:
+def examine(
+    settings: Settings, workers: Sequence[str] = (), sinks: Sequence[str] = (), read_lake: bool = False
+) -> Status:
     """Ask Kafka, and the endpoints at these addresses (none: the ones the settings name).
+
+    The tables of the settings' lake are read where no sink tells its offsets; by `read_lake` also where sinks only
+    tell those of other lakes.
 
     Raises BrokerError and TopicMismatch where Kafka or the topics are not there, ConfigurationError for an address that
     is none; endpoints that are down only leave things unknown.
@@ -112,7 +117,7 @@ def examine(settings: Settings, workers: Sequence[str] = (), sinks: Sequence[str
         at=now,
         streams=streams,
         partitions=_joined(settings, topology, streams, of_workers, commits, now),
-        sinks=_landed(settings, topology, of_sinks, unknown, now),
+        sinks=_landed(settings, topology, of_sinks, read_lake, unknown, now),
         windows=windows,
         windows_lags=_lags_of_group(settings, windows.name, [topology.topic_of("FailureRate")], now),
         dead_letters=lag.dead_letters(settings, topology),
@@ -170,7 +175,7 @@ def _lags_of_group(settings: Settings, group: str, topics: Sequence[str], now: f
 
 
 def _landed(
-    settings: Settings, topology: Topology, answers: list[Answer], unknown: list[str], now: float
+    settings: Settings, topology: Topology, answers: list[Answer], read_lake: bool, unknown: list[str], now: float
 ) -> list[Landed]:
     places = history.places(settings, [topic for table in TABLES for topic in table.topics(topology)])
     offsets: dict[str, dict[Place, int]] = {}
@@ -183,7 +188,7 @@ def _landed(
                 mine[topic, int(partition)] = max(offset, mine.get((topic, int(partition)), 0))
             told[answer.health["lake"]] = answer
     sources = {lake: answer.address for lake, answer in told.items()}
-    if not offsets:
+    if not offsets or (read_lake and settings.lake not in offsets):
         try:
             offsets[settings.lake] = landed(settings.lake)
             sources[settings.lake] = "its tables"
