@@ -21,7 +21,7 @@ import yaml
 
 from flyback import settings, topics
 from flyback.errors import IncompatibleSchema, UnknownSchema
-from flyback.local.java import MissingTool, find_java
+from flyback.local.java import SHORT_LIVED, MissingTool, find_java
 from flyback.local.kafka import JAVA_VERSION as KAFKA_JAVA
 from flyback.local.kafka import fetch_jars
 from flyback.local.process import ChildProcess, free_port
@@ -76,7 +76,7 @@ def kafka(here: Here, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
     lines = [f"{key}={value}\n" for key, value in server_properties(environment, here, folder / "data").items()]
     properties.write_text("".join(lines), encoding="utf-8")
     try:
-        run_java = [find_java(KAFKA_JAVA, "skip this"), "-Xmx512m", "-cp", f"{fetch_jars()}/*"]
+        run_java = [find_java(KAFKA_JAVA, "skip this"), "-Xmx512m", *SHORT_LIVED, "-cp", f"{fetch_jars()}/*"]
     except MissingTool as missing:
         brokers.not_available(ENVIRONMENT, str(missing))
     cluster = f"--cluster-id={environment['CLUSTER_ID']}"
@@ -102,7 +102,13 @@ class Registry:
         variables |= {"QUARKUS_MANAGEMENT_HOST": "127.0.0.1", "QUARKUS_MANAGEMENT_PORT": str(free_port())}
         self._process = ChildProcess(
             "the registry",
-            [find_java(REGISTRY_JAVA, "skip this"), "-Xmx512m", "-jar", fetch_application() / "quarkus-run.jar"],
+            [
+                find_java(REGISTRY_JAVA, "skip this"),
+                "-Xmx512m",
+                *SHORT_LIVED,
+                "-jar",
+                fetch_application() / "quarkus-run.jar",
+            ],
             folder / "registry.log",
             env={"PATH": os.environ["PATH"], **variables},
         )
