@@ -29,7 +29,7 @@ from flyback import topics
 from flyback.local.kafka import KafkaBroker
 from flyback.schemas.catalog import BundledCatalog
 from flyback.settings import Settings
-from flyback.streams import state
+from flyback.streams import entries, state
 from flyback.streams.clients import KafkaClients
 from flyback.streams.engine import Engine
 from flyback.streams.topology import Topology
@@ -111,10 +111,10 @@ def check(state_dir: Path, settings: Settings, expected: Expected) -> None:
     predictions = feedback = counted = reviewed = 0
     for number in range(settings.partitions):
         store = folder.store(number)
-        predictions += sum(1 for _ in store.scan(state.PREDICTION))
-        feedback += sum(1 for _ in store.scan(state.FEEDBACK))
-        for _, packed in store.scan(state.CELL):
-            counts = state.unpack_counts(packed)
+        predictions += sum(1 for _ in store.scan(entries.PREDICTION))
+        feedback += sum(1 for _ in store.scan(entries.FEEDBACK))
+        for _, packed in store.scan(entries.CELL):
+            counts = entries.unpack_counts(packed)
             counted += counts.predictions
             reviewed += counts.reviewed
     folder.close()

@@ -36,17 +36,17 @@ _checked_headers = methodcaller("headers")
 
 def headers(message: Any) -> list[tuple[str, bytes | None]]:
     """The headers of a consumed confluent-kafka message. All are left out where the name of one is not UTF-8."""
-    try:
-        return list(_checked_headers(message) or ())
-    except (SystemError, UnicodeDecodeError):
-        # asked again it would answer, with a name that is no Python object: whoever touches it crashes (found in 2.16)
-        message.set_headers([])
-        return []
+    return list(all_headers([message])[0])
 
 
-def all_headers(messages: Sequence[Any]) -> list[list[tuple[str, bytes | None]]]:
-    """The headers of many consumed messages, as `headers` gives them."""
-    try:
-        return [each or [] for each in map(_checked_headers, messages)]
-    except (SystemError, UnicodeDecodeError):
-        return [headers(message) for message in messages]
+def all_headers(messages: Sequence[Any]) -> list[Sequence[tuple[str, bytes | None]]]:
+    """The same for many messages."""
+    found: list[Sequence[tuple[str, bytes | None]]] = []
+    for message in messages:
+        try:
+            found.append(_checked_headers(message) or [])
+        except (SystemError, UnicodeDecodeError):
+            # asked again it would answer, with a name that is no object: whoever touches it crashes (found in 2.16)
+            message.set_headers([])
+            found.append([])
+    return found

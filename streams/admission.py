@@ -18,7 +18,7 @@ from flyback.schemas.catalog import Catalog
 from flyback.schemas.content import fingerprint_of
 from flyback.schemas.rules import MIN_MICROS
 from flyback.settings import Settings
-from flyback.streams import clients, state
+from flyback.streams import clients, entries
 from flyback.streams.clients import Headers
 from flyback.streams.join import FEEDBACK_ID, Arrived
 from flyback.streams.messages import Columns, Message, Predictions
@@ -128,7 +128,7 @@ def _columns(messages: Sequence[clients.Message]) -> Columns:
 def _predictions(topic: str, rows: certain.Rows, columns: Columns) -> Predictions:
     """Rows that are certain, none of them decoded to a dictionary."""
     batch, task_ids = rows.batch, rows.batch.column("task_id")
-    keys = [state.PREDICTION + episode for episode in state.episodes_of(task_ids, batch.column("prediction_id"))]
+    keys = [entries.PREDICTION + episode for episode in entries.episodes_of(task_ids, batch.column("prediction_id"))]
     traces = [_trace(each) for each in columns.headers]
     return Predictions(topic, rows.schema, columns, traces, task_ids, keys, *_cells(batch))
 
@@ -136,7 +136,7 @@ def _predictions(topic: str, rows: certain.Rows, columns: Columns) -> Prediction
 def _feedback(record: str, topic: str, rows: certain.Rows, columns: Columns) -> Iterator[Message]:
     """The messages of rows that are certain. No event is decoded to a dictionary before somebody wants it."""
     batch, task_ids = rows.batch, rows.batch.column("task_id")
-    episodes = state.episodes_of(task_ids, batch.column("prediction_id"))
+    episodes = entries.episodes_of(task_ids, batch.column("prediction_id"))
     in_order = certify.maps_in_order(batch).to_pylist()
     return map(
         Message,
@@ -146,7 +146,7 @@ def _feedback(record: str, topic: str, rows: certain.Rows, columns: Columns) -> 
         columns.offsets,
         columns.arrivals,
         task_ids.to_pylist(),
-        map(state.feedback_key, episodes, repeat(record), batch.column(FEEDBACK_ID[record]).to_pylist()),
+        map(entries.feedback_key, episodes, repeat(record), batch.column(FEEDBACK_ID[record]).to_pylist()),
         repeat(None),
         _judgements(record, batch),
         [fingerprint_of(value) if own else b"" for value, own in zip(columns.values, in_order, strict=True)],

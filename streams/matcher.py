@@ -14,11 +14,12 @@ from typing import NamedTuple
 
 from flyback.schemas import codec, content, wire
 from flyback.schemas.codec import Schema
-from flyback.streams import state
+from flyback.streams import entries, state
+from flyback.streams.entries import Entry
 from flyback.streams.join import Arrived, Derived, derive, within
 from flyback.streams.messages import Message, Predictions
 from flyback.streams.rates import Cell, Counts, closes_at, counted_arrivals
-from flyback.streams.state import Entry, Meta, Store
+from flyback.streams.state import Meta, Store
 
 _BUCKETS = 64  # in a window: what arrives in the same one may be forgotten together, with the last of it
 _TOGETHER = 1_000  # keys that are forgotten together at most, so that a batch forgets a bounded number of them
@@ -57,7 +58,7 @@ class Matcher:
         self.window_ms = window_ms
         self.schemas: dict[int, Schema] = {}
         self.bucket_ms = max(1, window_ms // _BUCKETS)
-        self.expired_to, self.expired_in = state.EXPIRY, 0
+        self.expired_to, self.expired_in = entries.EXPIRY, 0
 
     def match(self, messages: Sequence[Message], meta: Meta, predictions: Sequence[Predictions] = ()) -> Matched:
         """Match messages and predictions, and forget what left the window by `meta`'s watermarks.
@@ -107,7 +108,7 @@ class _Step:
             self._keep_schema(header, schema)
 
     def _keep_schema(self, value: bytes, schema: Schema) -> None:
-        key = state.schema_key(wire.schema_id(value))
+        key = entries.schema_key(wire.schema_id(value))
         if self._get(key) is None:
             self._writes[key] = schema.text.encode()
 
@@ -147,7 +148,7 @@ class _Step:
         episode, cell = message.episode, message.cell
         assert cell is not None, "a prediction has one"
         stored = self._get(message.key)
-        waited_for = stored is not None and state.is_mark(stored)
+        waited_for = stored is not None and entries.is_mark(stored)
         if not self._is_new(message, None if waited_for else stored):
             return
         at, trace = message.arrived_at, message.traceparent
@@ -166,8 +167,8 @@ class _Step:
 
     def feedback(self, message: Message) -> None:
         episode, at = message.episode, message.arrived_at
-        stored = self._get(state.PREDICTION + episode)
-        waits = stored is None or state.is_mark(stored)
+        stored = self._get(entries.PREDICTION + episode)
+        waits = stored is None or entries.is_mark(stored)
         if not self._is_new(message, self._get(message.key)):
             return
         if stored is None or waits:
@@ -184,16 +185,16 @@ class _Step:
     def keep_counts(self) -> None:
         for cell, predictions in self._new.items():
             self._changes[cell].append(Counts(predictions=predictions))
-        keys = [state.cell_key(cell) for cell in self._changes]
+        keys = [entries.cell_key(cell) for cell in self._changes]
         for (cell, changes), key, stored in zip(
             self._changes.items(), keys, self._matcher.store.get(keys), strict=True
         ):
             if stored is None:
                 self._forget_after(closes_at(cell, self._window_ms) - self._window_ms, key)
             else:
-                changes.append(state.unpack_counts(stored))
+                changes.append(entries.unpack_counts(stored))
             self.matched.counts[cell] = total = Counts.total(changes)
-            self._writes[key] = state.pack_counts(total)
+            self._writes[key] = entries.pack_counts(total)
 
     def expire(self, cutoff: int | None, at_most: int) -> None:
         """Delete what arrived before `cutoff` (ms), at most so many entries in one batch."""
@@ -201,25 +202,26 @@ class _Step:
             self._keep_expiry()
             return
         store, matcher = self._matcher.store, self._matcher
-        start = matcher.expired_to if store.next_write > matcher.expired_in else state.EXPIRY  # that batch was dropped
-        end = state.expiry_key(cutoff)
+        was_dropped = store.next_write == matcher.expired_in
+        start = entries.EXPIRY if was_dropped else matcher.expired_to
+        end = entries.expiry_key(cutoff)
         due: list[bytes] = []
         reached = start
-        for key, keys in store.scan(state.EXPIRY, start=start):
+        for key, keys in store.scan(entries.EXPIRY, start=start):
             if key >= end or len(due) >= at_most:
                 break
-            due += state.unpack_keys(keys)
+            due += entries.unpack_keys(keys)
             self._writes[key] = None
             reached = key
         for key in due:
-            if key[:1] == state.WAITING:
-                key = state.PREDICTION + key[1:]
+            if key[:1] == entries.WAITING:
+                key = entries.PREDICTION + key[1:]
                 marked = self._get(key)
-                if marked is None or not state.is_mark(marked) or state.unpack_time(marked) >= cutoff:
+                if marked is None or not entries.is_mark(marked) or entries.unpack_time(marked) >= cutoff:
                     continue
             self._writes[key] = None
-            if key[:1] == state.PREDICTION:
-                self._writes[state.REVIEW + key[1:]] = None
+            if key[:1] == entries.PREDICTION:
+                self._writes[entries.REVIEW + key[1:]] = None
         # a batch that spans more than a window holds entries that are due already: the next scan must see them
         matcher.expired_in, matcher.expired_to = store.next_write, min([reached, *self._keep_expiry()])
         self.matched.expired = len(due)
@@ -229,8 +231,8 @@ class _Step:
         write, keys = self._matcher.store.next_write, list[bytes]()
         for (bucket, length), expiring in self._expiring.items():
             for i in range(0, len(expiring), _TOGETHER):
-                keys.append(state.expiry_key(self._latest[bucket, length], write, len(keys)))
-                self._writes[keys[-1]] = state.pack_keys(expiring[i : i + _TOGETHER])
+                keys.append(entries.expiry_key(self._latest[bucket, length], write, len(keys)))
+                self._writes[keys[-1]] = entries.pack_keys(expiring[i : i + _TOGETHER])
         return keys
 
     def _is_new(self, message: Message, stored: bytes | None) -> bool:
@@ -262,12 +264,12 @@ class _Step:
             return
         if pair.feedback.arrived_at >= closes_at(cell, self._window_ms):
             return
-        key = state.REVIEW + episode
+        key = entries.REVIEW + episode
         stored = self._get(key)
-        before = state.unpack_review(stored)
+        before = entries.unpack_review(stored)
         after = before.plus(pair.feedback.judgement)
         if after is not before:
-            self._writes[key] = state.pack_review(after)
+            self._writes[key] = entries.pack_review(after)
             self._changes[cell].append(after.counts() if stored is None else after.counts().minus(before.counts()))
 
     def _counted(self, cell: Cell) -> range:
@@ -280,22 +282,22 @@ class _Step:
     def _cell_key(self, cell: Cell) -> bytes:
         found = self._cell_keys.get(cell)
         if found is None:
-            found = self._cell_keys[cell] = state.cell_key(cell)
+            found = self._cell_keys[cell] = entries.cell_key(cell)
             self._cells[found] = cell
         return found
 
     def _cell(self, key: bytes) -> Cell:
         found = self._cells.get(key)
         if found is None:
-            found = self._cells[key] = state.unpack_cell_key(key)
+            found = self._cells[key] = entries.unpack_cell_key(key)
         return found
 
     def _mark_waiting(self, episode: bytes, arrived_at: int) -> None:
-        key = state.PREDICTION + episode
+        key = entries.PREDICTION + episode
         marked = self._get(key)
-        if marked is None or state.unpack_time(marked) < arrived_at:
-            self._writes[key] = state.pack_time(arrived_at)
-            self._forget_after(arrived_at, state.WAITING + episode)
+        if marked is None or entries.unpack_time(marked) < arrived_at:
+            self._writes[key] = entries.pack_time(arrived_at)
+            self._forget_after(arrived_at, entries.WAITING + episode)
 
     def _forget_after(self, milliseconds: int, key: bytes) -> None:
         """Let a key be deleted once the slowest topic is one window past this time."""
@@ -317,7 +319,7 @@ class _Step:
                 self._forget_after(milliseconds, key)
 
     def _feedback_waiting(self, episode: bytes) -> Iterator[tuple[bytes, Entry]]:
-        keys = [key for key, _ in self._matcher.store.scan(state.FEEDBACK + episode)]
+        keys = [key for key, _ in self._matcher.store.scan(entries.FEEDBACK + episode)]
         for key in (*keys, *self._waiting[episode]):
             stored = self._get(key)
             if stored is not None and (entry := Entry.unpack(stored)).value:
@@ -325,7 +327,7 @@ class _Step:
 
     def _first_feedback(self, key: bytes, prediction: Message, entry: Entry) -> Message:
         """A stored feedback as the message that it was."""
-        record, schema = state.feedback_record(key), self._schema(entry.value)
+        record, schema = entries.feedback_record(key), self._schema(entry.value)
         event = codec.decode(record, entry.value, schema)
         topic = self._matcher.topics[record]
         arrived = Arrived(record, event, topic, prediction.partition, entry.offset, entry.arrived_at)
@@ -333,7 +335,7 @@ class _Step:
 
     def _first_prediction(self, feedback: Message, entry: Entry, cell: Cell) -> Message:
         """A stored prediction as the message that it was."""
-        topic, key = self._matcher.topics["Prediction"], state.PREDICTION + feedback.episode
+        topic, key = self._matcher.topics["Prediction"], entries.PREDICTION + feedback.episode
         place = topic, feedback.partition, entry.offset, entry.arrived_at, feedback.task_id, key
         schema = self._schema(entry.value)
         return Message("Prediction", *place, cell, None, b"", entry.value, schema, entry.traceparent)
@@ -343,7 +345,7 @@ class _Step:
         schemas = self._matcher.schemas
         schema_id = wire.schema_id(value)
         if schema_id not in schemas:
-            stored = self._get(state.schema_key(schema_id))
+            stored = self._get(entries.schema_key(schema_id))
             assert stored is not None, "a schema is written together with the first bytes that need it"
             schemas[schema_id] = Schema(stored.decode())
         return schemas[schema_id]
@@ -361,5 +363,5 @@ def _looked_up(messages: Iterable[Message]) -> Iterator[bytes]:
     for message in messages:
         yield message.key
         if message.record != "Prediction":
-            yield state.PREDICTION + message.episode
-            yield state.REVIEW + message.episode
+            yield entries.PREDICTION + message.episode
+            yield entries.REVIEW + message.episode

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from flyback.schemas import codec, content
 from flyback.schemas.codec import Schema
-from flyback.streams import state
+from flyback.streams import entries
 from flyback.streams.clients import Headers
 from flyback.streams.join import FEEDBACK_ID, Arrived
 from flyback.streams.rates import Cell, Judgement, cell_of, judgement_of
@@ -53,11 +53,12 @@ class Message(NamedTuple):
         event, record = arrived.event, arrived.record
         cell = judgement = None
         if record == "Prediction":
-            key = state.prediction_key(event["task_id"], event["prediction_id"])
+            key = entries.prediction_key(event["task_id"], event["prediction_id"])
             cell = cell_of(event)
         else:
             feedback_id = event[FEEDBACK_ID[record]]
-            key = state.feedback_key(state.episode_of(event["task_id"], event["prediction_id"]), record, feedback_id)
+            episode = entries.episode_of(event["task_id"], event["prediction_id"])
+            key = entries.feedback_key(episode, record, feedback_id)
             judgement = judgement_of(record, event)
         place = arrived.topic, arrived.partition, arrived.offset, arrived.arrived_at
         return cls(record, *place, event["task_id"], key, cell, judgement, b"", value, schema, traceparent, headers)
@@ -133,9 +134,10 @@ class Predictions:
 
     def entries(self) -> Iterator[bytes]:
         """What the state keeps of each."""
-        cell_keys = [state.cell_key(cell) for cell in self.cells]
+        cell_keys = [entries.cell_key(cell) for cell in self.cells]
         cells = [cell_keys[place] for place in self.places]
-        return state.pack_entries(self.columns.arrivals, self.columns.offsets, self.traces, cells, self.columns.values)
+        columns = self.columns
+        return entries.pack_entries(columns.arrivals, columns.offsets, self.traces, cells, columns.values)
 
     def message(self, i: int) -> Message:
         """One of them by itself."""

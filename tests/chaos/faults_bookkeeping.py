@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient
 
 from flyback import topics
 from flyback.errors import RefusedToStart
-from flyback.streams import state
+from flyback.streams import entries, state
 from flyback.streams.state import StateFolder
 from flyback.streams.topology import Topology
 from tests.chaos import beside
@@ -108,7 +108,7 @@ def bring_foreign_state(site: Site, rng: random.Random) -> None:
             if (meta := store.meta()) is not None:
                 ids = dict.fromkeys(meta.origin.topic_ids, "another")
                 origin = replace(meta.origin, **rng.choice(({"cluster_id": "another"}, {"topic_ids": ids})))
-                forgotten = dict.fromkeys(key for key, _ in store.scan(state.PREDICTION))
+                forgotten = dict.fromkeys(key for key, _ in store.scan(entries.PREDICTION))
                 store.write({**forgotten, state.META: replace(meta, origin=origin).pack()})
         folder.close()
     site.until_progress()

@@ -25,7 +25,7 @@ from flyback.errors import (
 from flyback.schemas import codec, wire
 from flyback.schemas.catalog import BundledCatalog, hashed_id
 from flyback.schemas.codec import Schema
-from flyback.streams import engine, state
+from flyback.streams import engine, entries
 from tests.strategies import WINDOW_MS, correction, prediction
 from tests.streams.kafka_double_broker import failure
 from tests.streams.records import POISON, Raw, a_correction, a_grade, a_prediction, raw
@@ -462,5 +462,5 @@ def test_a_leader_that_moves_while_a_partition_is_restored_is_waited_for(stage: 
 
 def predictions_kept(worker: Worker, task: str, many: int, partition: int) -> list[str]:
     assert worker.engine is not None and worker.engine._folder is not None
-    kept = {key for key, _ in worker.engine._folder.store(partition).scan(state.PREDICTION)}
-    return [f"p{i}" for i in range(many) if state.PREDICTION + state.episode_of(task, f"p{i}") in kept]
+    kept = {key for key, _ in worker.engine._folder.store(partition).scan(entries.PREDICTION)}
+    return [f"p{i}" for i in range(many) if entries.PREDICTION + entries.episode_of(task, f"p{i}") in kept]

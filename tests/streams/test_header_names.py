@@ -48,4 +48,6 @@ def test_the_headers_of_a_message_with_such_a_name_are_left_out_and_others_are_k
         assert wire.headers(usual) == [("y", b"2")]
     assert not wire.headers(odd)
     assert not wire.headers(odd)
+    consumer.seek(TopicPartition(topic, 0, 0))
+    assert wire.all_headers(consumer.consume(2, timeout=30)) == [[], [("y", b"2")]]
     consumer.close()

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 
 from flyback.schemas import codec, wire
 from flyback.schemas.codec import Record
-from flyback.streams import join, rates, state
+from flyback.streams import entries, join, rates, state
 from flyback.streams.join import Arrived, Derived
 from flyback.streams.matcher import Matched, Matcher
 from flyback.streams.messages import Columns, Message, Predictions
@@ -169,7 +169,7 @@ def test_predictions_as_columns_give_what_one_pass_gives(history: History) -> No
         worker.all_topics_reach(EPOCH_MS + 100 * WINDOW_MS)
         while worker.batch().expired:
             pass
-        assert worker.kinds_kept() <= {state.META, state.SCHEMA}
+        assert worker.kinds_kept() <= {state.META, entries.SCHEMA}
 
 
 @given(histories())
@@ -181,7 +181,7 @@ def test_nothing_is_left_of_a_history_that_has_left_the_window(history: History)
         worker.all_topics_reach(EPOCH_MS + 100 * WINDOW_MS)
         while worker.batch().expired:
             pass
-        assert worker.kinds_kept() <= {state.META, state.SCHEMA}
+        assert worker.kinds_kept() <= {state.META, entries.SCHEMA}
 
 
 @given(histories())
@@ -198,7 +198,7 @@ def test_a_dropped_batch_that_is_read_again_changes_nothing(history: History) ->
         worker.match()
         while worker.batch().expired:
             pass
-        assert worker.kinds_kept() <= {state.META, state.SCHEMA}
+        assert worker.kinds_kept() <= {state.META, entries.SCHEMA}
 
 
 def test_entries_are_forgotten_although_the_batch_that_forgot_them_first_was_dropped(worker: Worker) -> None:
@@ -207,7 +207,7 @@ def test_entries_are_forgotten_although_the_batch_that_forgot_them_first_was_dro
     dropped = worker.match()
     assert dropped.expired
     assert worker.batch().expired == dropped.expired
-    assert worker.kinds_kept() == {state.META, state.SCHEMA}
+    assert worker.kinds_kept() == {state.META, entries.SCHEMA}
 
 
 def test_an_entry_that_is_due_in_its_own_batch_is_forgotten_later(worker: Worker) -> None:
@@ -222,7 +222,7 @@ def test_an_entry_that_is_due_in_its_own_batch_is_forgotten_later(worker: Worker
     worker.all_topics_reach(at + 3 * WINDOW_MS)
     while worker.batch().expired:
         pass
-    assert worker.kinds_kept() == {state.META, state.SCHEMA}
+    assert worker.kinds_kept() == {state.META, entries.SCHEMA}
 
 
 def test_copies_are_counted_and_dropped(worker: Worker) -> None:
@@ -277,10 +277,10 @@ def test_nothing_is_forgotten_before_the_slowest_topic_has_passed_the_window(wor
     worker.all_topics_reach(EPOCH_MS + 9 * WINDOW_MS)
     worker.meta.watermarks[TOPIC["Grade"]] = EPOCH_MS + WINDOW_MS
     worker.batch()
-    assert list(worker.store.scan(state.PREDICTION))
+    assert list(worker.store.scan(entries.PREDICTION))
     worker.meta.watermarks[TOPIC["Grade"]] = EPOCH_MS + WINDOW_MS + 1
     worker.batch()
-    assert not list(worker.store.scan(state.PREDICTION))
+    assert not list(worker.store.scan(entries.PREDICTION))
 
 
 def test_nothing_is_forgotten_while_a_topic_was_never_read(worker: Worker) -> None:
@@ -326,8 +326,8 @@ def test_a_header_too_long_to_be_a_trace_is_no_reason_to_fail(worker: Worker) ->
 
 def test_a_feedback_s_bytes_are_kept_only_while_it_waits(worker: Worker) -> None:
     def kept() -> bytes:
-        ((_, stored),) = worker.store.scan(state.FEEDBACK)
-        return state.Entry.unpack(stored).value
+        ((_, stored),) = worker.store.scan(entries.FEEDBACK)
+        return entries.Entry.unpack(stored).value
 
     waiting = message(arrived("Correction", correction()))
     worker.batch(waiting)

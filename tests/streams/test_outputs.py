@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flyback.schemas import codec
 from flyback.schemas.codec import bundled
-from flyback.streams import state
+from flyback.streams import entries
 from flyback.streams.outputs import Outputs
 from flyback.streams.rates import Cell, Counts
 from tests.strategies import correction, prediction
@@ -16,7 +16,7 @@ CELL = Cell(60_000_000, "MODEL", "m", "1", "s")
 
 def test_sums_larger_than_an_avro_long_are_kept_exactly_and_written_as_the_largest(stage: Stage) -> None:
     counts = Counts(1, 1, 1, 1, sum_w=10, sum_wy=10, sum_w2=2**63 + 5, sum_w2y=2**70)
-    assert state.unpack_counts(state.pack_counts(counts)) == counts
+    assert entries.unpack_counts(entries.pack_counts(counts)) == counts
     output = Outputs(stage.settings, stage.topology, stage.catalog).rate(0, CELL, counts)
     assert output.value is not None
     written = codec.decode("FailureRate", output.value, bundled("FailureRate"))

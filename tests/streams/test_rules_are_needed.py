@@ -10,7 +10,7 @@ from unittest.mock import patch
 import pytest
 
 from flyback.errors import BrokerError
-from flyback.streams import restore, state
+from flyback.streams import entries, restore
 from flyback.streams.assignment import Assignment
 from flyback.streams.engine import Batch, Engine, Work
 from flyback.streams.matcher import Matcher
@@ -58,8 +58,8 @@ def _goes_on_after_an_abort(_: Play) -> AbstractContextManager[Any]:
 
 
 def _looks_up_by_prediction_id_alone(_: Play) -> AbstractContextManager[Any]:
-    episode_of = state.episode_of
-    return patch.object(state, "episode_of", lambda task_id, prediction_id: episode_of("", prediction_id))
+    episode_of = entries.episode_of
+    return patch.object(entries, "episode_of", lambda task_id, prediction_id: episode_of("", prediction_id))
 
 
 def _expires_by_the_clock(play: Play) -> AbstractContextManager[Any]:

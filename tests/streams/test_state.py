@@ -12,20 +12,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flyback.errors import BrokenState, RefusedToStart
 from flyback.schemas.codec import Schema
-from flyback.streams import state
-from flyback.streams.rates import Cell, Correcting, Counts, Grading, Review
-from flyback.streams.state import Entry, Meta, Origin, StateFolder, Store
+from flyback.streams import entries, state
+from flyback.streams.state import Meta, Origin, StateFolder, Store
 
 LONG = st.integers(-(2**63), 2**63 - 1)
 TEXT = st.text(max_size=20)
-PROBABILITY = st.none() | st.floats(1e-4, 1)
 
 
 @pytest.fixture
@@ -33,31 +30,6 @@ def folder(tmp_path: Path) -> Iterator[StateFolder]:
     found = StateFolder(tmp_path)
     yield found
     found.close()
-
-
-@given(st.builds(Entry, LONG, LONG, st.binary(min_size=16, max_size=16), st.binary(max_size=80), st.binary()))
-def test_an_entry_comes_back_as_it_was(entry: Entry) -> None:
-    assert Entry.unpack(entry.pack()) == entry
-
-
-@given(st.builds(Counts, *[LONG] * 8))
-def test_counts_come_back_as_they_were(counts: Counts) -> None:
-    assert state.unpack_counts(state.pack_counts(counts)) == counts
-
-
-@given(
-    st.none() | st.builds(Correcting, LONG, LONG, TEXT, st.booleans(), PROBABILITY),
-    st.none() | st.builds(Grading, TEXT, st.booleans(), PROBABILITY),
-)
-def test_a_review_comes_back_as_it_was(correction: Correcting | None, grade: Grading | None) -> None:
-    review = Review(correction, grade)
-    found = state.unpack_review(state.pack_review(review))
-    assert found == review
-    assert found.counts() == review.counts()
-
-
-def test_where_nothing_is_kept_there_is_no_review() -> None:
-    assert state.unpack_review(None) == Review()
 
 
 @given(
@@ -73,66 +45,6 @@ def test_meta_comes_back_as_it_was(
     assert Meta.unpack(meta.pack()) == meta
 
 
-@given(LONG)
-def test_a_time_comes_back_as_it_was(milliseconds: int) -> None:
-    assert state.unpack_time(state.pack_time(milliseconds)) == milliseconds
-
-
-PART = st.integers(0, 2**32 - 1)
-
-
-@given(st.tuples(LONG, PART, PART), st.tuples(LONG, PART, PART))
-def test_expiry_sorts_by_time_then_by_write_then_by_part(
-    one: tuple[int, int, int], other: tuple[int, int, int]
-) -> None:
-    assert (state.expiry_key(*one) < state.expiry_key(*other)) == (one < other)
-
-
-@given(st.integers(1, 40).flatmap(lambda size: st.lists(st.binary(min_size=size, max_size=size), min_size=1)))
-def test_keys_that_are_forgotten_together_come_back_as_they_were(keys: list[bytes]) -> None:
-    assert state.unpack_keys(state.pack_keys(keys)) == keys
-
-
-@given(st.lists(st.tuples(TEXT, TEXT)))
-def test_columns_of_ids_give_the_episodes_that_each_row_gives(ids: list[tuple[str, str]]) -> None:
-    tasks, predictions = ([each[i] for each in ids] for i in (0, 1))
-    found = state.episodes_of(pa.array(tasks, pa.string()), pa.array(predictions, pa.string()))
-    assert found == [state.episode_of(*each) for each in ids]
-
-
-@given(st.lists(st.builds(Entry, LONG, LONG, st.just(bytes(16)), st.binary(), st.binary(), st.binary())))
-def test_entries_packed_together_are_packed_as_each_is_by_itself(entries: list[Entry]) -> None:
-    names = "arrived_at", "offset", "traceparent", "cell", "value"
-    together = state.pack_entries(*([getattr(entry, name) for entry in entries] for name in names))
-    assert list(together) == [entry.pack() for entry in entries]
-
-
-def test_times_before_1970_sort_first() -> None:
-    assert state.expiry_key(-1, 9) < state.expiry_key(0) < state.expiry_key(1)
-
-
-@given(TEXT, TEXT, TEXT, TEXT)
-def test_an_episode_s_key_tells_task_and_prediction_apart(task: str, p: str, other: str, q: str) -> None:
-    assert (state.episode_of(task, p) == state.episode_of(other, q)) == ((task, p) == (other, q))
-
-
-def test_ids_that_only_look_alike_when_joined_have_different_keys() -> None:
-    assert state.episode_of("ab", "c") != state.episode_of("a", "bc")
-
-
-def test_a_feedback_s_key_tells_what_it_is() -> None:
-    episode = state.episode_of("t", "p")
-    keys = {record: state.feedback_key(episode, record, "x") for record in ("Correction", "Grade")}
-    assert len(set(keys.values())) == 2
-    assert {state.feedback_record(key) for key in keys.values()} == set(keys)
-    assert all(key.startswith(state.FEEDBACK + episode) for key in keys.values())
-
-
-def test_cells_have_different_keys() -> None:
-    cells = [Cell(0, "MODEL", "a", "b", "c"), Cell(0, "MODEL", 'a","b', "", "c"), Cell(0, "MODEL", "a", "", "bc")]
-    assert len({state.cell_key(cell) for cell in cells}) == 3
-
-
 def test_a_scan_gives_one_prefix_in_key_order_from_its_start(folder: StateFolder) -> None:
     store = folder.store(0)
     names = [b"a\xff", b"b", b"b\x00", b"b\x01", b"b\xff\xff", b"c"]
@@ -146,8 +58,8 @@ def test_a_scan_gives_one_prefix_in_key_order_from_its_start(folder: StateFolder
 def test_times_on_both_sides_of_1970_are_scanned_in_order(folder: StateFolder) -> None:
     times = [-(2**63), -1, 0, 1, 2**63 - 1]
     store = folder.store(0)
-    store.write({state.expiry_key(time): state.pack_time(time) for time in times})
-    assert [state.unpack_time(value) for _, value in store.scan(state.EXPIRY)] == times
+    store.write({entries.expiry_key(time): entries.pack_time(time) for time in times})
+    assert [entries.unpack_time(value) for _, value in store.scan(entries.EXPIRY)] == times
 
 
 def test_many_keys_are_looked_up_in_their_order(folder: StateFolder) -> None:

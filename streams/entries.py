@@ -1,0 +1,166 @@
+"""What the state keeps of events: keys, and the bytes under them.
+
+A partition's keys, by their first byte:
+
+    p + episode              a prediction's first copy; until it is there, that feedback waits for it: the latest
+                             arrival of those that do
+    f + episode + feedback   a feedback's first copy, with its bytes while it waits for its prediction
+    r + episode              the reviews of a prediction so far
+    c + cell                 a cell's counts
+    x + time + write         which keys may be forgotten once that time has left the window (w + episode: that
+                             feedback waits): some of those that one write put, joined, all of one length
+    s + schema id            schemas of the bytes kept above: a restore needs no registry
+    m                        offsets applied, watermarks, and whose state this is
+    l + number               the first write and the last one: no others, or writes in between are missing
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from itertools import repeat
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flyback.streams.rates import Cell, Correcting, Counts, Grading, Review
+
+PREDICTION, FEEDBACK, WAITING, REVIEW, CELL, EXPIRY, SCHEMA = b"p", b"f", b"w", b"r", b"c", b"x", b"s"
+_ENTRY = struct.Struct(">qq16sIH")
+_TIME = struct.Struct(">q")
+_EXPIRY = struct.Struct(">QQI")
+_LENGTH = struct.Struct(">I")
+_json = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def episode_of(task_id: str, prediction_id: str) -> bytes:
+    """16 bytes for an episode's prediction: a hash, so that keys are short whatever ids look like."""
+    task = task_id.encode()
+    return _episode(b"%d:%s:%s" % (len(task), task, prediction_id.encode()))
+
+
+def episodes_of(task_ids: pa.StringArray, prediction_ids: pa.StringArray) -> list[bytes]:
+    """The same for columns."""
+    task, prediction = task_ids.cast(pa.binary()), prediction_ids.cast(pa.binary())
+    length = pc.binary_length(task).cast(pa.string()).cast(pa.binary())
+    return [_episode(named) for named in pc.binary_join_element_wise(length, task, prediction, b":").to_pylist()]
+
+
+def _episode(named: bytes) -> bytes:
+    return blake2b(named, digest_size=16).digest()
+
+
+def feedback_key(episode: bytes, record: str, feedback_id: str) -> bytes:
+    """The key of a feedback's first copy; its 18th byte says which record it is."""
+    return FEEDBACK + episode + record[:1].encode() + blake2b(feedback_id.encode(), digest_size=16).digest()
+
+
+def prediction_key(task_id: str, prediction_id: str) -> bytes:
+    """The key of a prediction's first copy."""
+    return PREDICTION + episode_of(task_id, prediction_id)
+
+
+def feedback_record(key: bytes) -> str:
+    """Correction or Grade, from a feedback's key."""
+    return "Correction" if key[17:18] == b"C" else "Grade"
+
+
+def schema_key(schema_id: int) -> bytes:
+    return SCHEMA + schema_id.to_bytes(4, "big")
+
+
+class Entry(NamedTuple):
+    """A first copy: arrival (ms), offset, traceparent, its message value where it is still needed, a prediction's cell.
+
+    Its copies are told by the value; by the content's fingerprint where the value is not kept.
+    """
+
+    arrived_at: int
+    offset: int
+    fingerprint: bytes = bytes(16)
+    traceparent: bytes = b""
+    value: bytes = b""
+    cell: bytes = b""
+    """The key of the cell that a prediction is counted in."""
+
+    def pack(self) -> bytes:
+        arrived_at, offset, fingerprint, trace, value, cell = self
+        return _ENTRY.pack(arrived_at, offset, fingerprint, len(trace), len(cell)) + trace + cell + value
+
+    @classmethod
+    def unpack(cls, stored: bytes) -> Entry:
+        arrived_at, offset, fingerprint, trace, cell = _ENTRY.unpack_from(stored)
+        cell_at = _ENTRY.size + trace
+        value_at = cell_at + cell
+        trace, cell = stored[_ENTRY.size : cell_at], stored[cell_at:value_at]
+        return cls(arrived_at, offset, fingerprint, trace, stored[value_at:], cell)
+
+
+def pack_entries(
+    arrivals: Sequence[int],
+    offsets: Sequence[int],
+    traces: Sequence[bytes],
+    cells: Sequence[bytes],
+    values: Sequence[bytes],
+) -> Iterator[bytes]:
+    """Many entries without fingerprints, each packed as `Entry.pack` does."""
+    heads = map(_ENTRY.pack, arrivals, offsets, repeat(bytes(16)), map(len, traces), map(len, cells))
+    return map(b"".join, zip(heads, traces, cells, values, strict=True))
+
+
+def is_mark(stored: bytes) -> bool:
+    """Whether what stands in a prediction's place says that feedback waits for it: a packed time."""
+    return len(stored) == _TIME.size
+
+
+def cell_key(cell: Cell) -> bytes:
+    return CELL + _json(cell).encode()
+
+
+def unpack_cell_key(key: bytes) -> Cell:
+    return Cell(*json.loads(key[1:]))
+
+
+def pack_counts(counts: Counts) -> bytes:
+    return _json(counts).encode()  # exact, however large a sum of weights gets
+
+
+def unpack_counts(stored: bytes) -> Counts:
+    return Counts(*json.loads(stored))
+
+
+def pack_review(review: Review) -> bytes:
+    return _json(review).encode()
+
+
+def unpack_review(stored: bytes | None) -> Review:
+    if stored is None:
+        return Review()
+    correction, grade = json.loads(stored)
+    return Review(correction and Correcting(*correction), grade and Grading(*grade))
+
+
+def pack_time(milliseconds: int) -> bytes:
+    return _TIME.pack(milliseconds)
+
+
+def unpack_time(stored: bytes) -> int:
+    return int(_TIME.unpack(stored)[0])
+
+
+def expiry_key(arrived_at: int, write: int = 0, part: int = 0) -> bytes:
+    """Ordered by time; the sign bit is flipped so that negative times sort first."""
+    return EXPIRY + _EXPIRY.pack(arrived_at + (1 << 63), write, part)
+
+
+def pack_keys(keys: Sequence[bytes]) -> bytes:
+    """Keys of one length."""
+    return _LENGTH.pack(len(keys[0])) + b"".join(keys)
+
+
+def unpack_keys(stored: bytes) -> list[bytes]:
+    (length,) = _LENGTH.unpack_from(stored)
+    return [stored[i : i + length] for i in range(_LENGTH.size, len(stored), length)]
