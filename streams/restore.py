@@ -7,7 +7,7 @@ lies between is replayed, its output thrown away. Losing the disk is the same ru
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import KafkaError, TopicPartition
@@ -127,7 +127,7 @@ class Replay:
     def _consume(self, topic: str, at_most: int, timeout: float) -> None:
         """Offsets have gaps, so the end of the log ends a topic too."""
         end, at = self.end[topic], self._at[topic]
-        found = self._readers[topic].consume(at_most, timeout)
+        found = _fetched(self._readers[topic], at_most, timeout)
         messages = [message for message in found if message.error() is None]
         if messages:
             self.first.setdefault(topic, messages[0].timestamp()[1])
@@ -146,6 +146,11 @@ class Replay:
         self._at[topic] = min(at, end)
         if at >= end:
             self._readers.pop(topic).close()
+
+
+def _fetched(consumer: Consumer, at_most: int, timeout: float) -> Sequence[Message]:
+    """What the client has; where it has nothing, the first that comes. `consume` alone waits until it has so many."""
+    return consumer.consume(at_most, 0) or [*consumer.consume(1, timeout), *consumer.consume(at_most, 0)]
 
 
 class _Ahead:
@@ -209,6 +214,7 @@ def reader(clients: Clients, isolation: str = "read_committed") -> Consumer:
         "isolation.level": isolation,
         "enable.partition.eof": True,
         "queued.max.messages.kbytes": 16_384,
+        "fetch.queue.backoff.ms": 10,  # after the queue was full; by default a second, in which it runs empty
     }
     return clients.consumer(config)
 

@@ -12,7 +12,7 @@ from flyback.errors import BrokerError, RefusedToStart, TopicMismatch
 from flyback.streams.restore import Replay
 from flyback.streams.topology import Kind
 from tests.strategies import WINDOW_MS
-from tests.streams.kafka_double import MemoryKafka
+from tests.streams.kafka_double import MemoryConsumer, MemoryKafka
 from tests.streams.kafka_double_broker import Crash, Log, failure
 from tests.streams.records import a_correction, a_grade, a_prediction
 from tests.streams.stage import Stage, Worker
@@ -436,3 +436,21 @@ def test_a_state_built_from_a_log_that_was_cut_within_the_window_is_told_of(
         stage.settle(worker)
 
     assert ("starts within the join window" in str(log.mock_calls)) == said
+
+
+def test_a_replay_takes_what_was_fetched_and_waits_for_no_more(stage: Stage) -> None:
+    stage.send(*(a_prediction(prediction_id=name) for name in "pqr"))
+    topic, partition = stage.place(a_prediction())
+    replay = Replay(stage.kafka, partition, {topic: 0}, {topic: 3})
+    asked: list[tuple[int, float]] = []
+    consume = MemoryConsumer.consume
+
+    def noted(consumer: MemoryConsumer, many: int, timeout: float) -> Any:
+        asked.append((many, timeout))
+        return consume(consumer, many, timeout)
+
+    with patch.object(MemoryConsumer, "consume", noted):
+        found = [message.offset() for message in replay.read(10, timeout=5.0)]
+    replay.close()
+    assert found == [0, 1, 2]
+    assert all(many == 1 for many, timeout in asked if timeout), "Kafka's would wait for as many"
