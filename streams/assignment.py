@@ -284,6 +284,7 @@ class Assignment:
         held = list(partitions)
         for partition in held:
             partition.live = False
+            partition.waiting = {}
         self.consumer.pause([TopicPartition(topic, p.number) for p in held for topic in self._topics])
         self._gauge()
 

@@ -12,6 +12,7 @@ import sys
 import time
 import weakref
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,7 @@ ORPHAN_GRACE_SECONDS = 5.0
 KILL_SECONDS = 5.0
 PORTS = range(20_000, 32_768)
 
+_given: deque[int] = deque(maxlen=500)
 _started: weakref.WeakSet[ChildProcess] = weakref.WeakSet()
 
 
@@ -201,15 +203,18 @@ def running() -> list[ChildProcess]:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on.
+    """A port of 127.0.0.1 that nothing listens on, and none of the last 500 that were given: those may be in use soon.
 
     Taken from below the range of ports that systems give to outgoing connections: a client that keeps
     knocking at a port inside that range can, once the broker is down, be given this very port and connect to
     itself.
     """
-    for port in random.sample(PORTS, 200):
+    for port in random.sample(PORTS, 1000):
+        if port in _given:
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
+            _given.append(port)
             return port
     raise BrokerError(
         f"no free port on 127.0.0.1 between {PORTS[0]} and {PORTS[-1]}: stop some servers, or give a port"

@@ -158,3 +158,7 @@ def test_a_child_dies_with_its_guard(tmp_path: Path) -> None:
 
 def test_free_ports_are_outside_the_range_of_outgoing_connections() -> None:
     assert all(20_000 <= free_port() < 32_768 for _ in range(50))
+
+
+def test_a_port_is_not_given_again_before_somebody_can_listen_on_it() -> None:
+    assert len({free_port() for _ in range(400)}) == 400
