@@ -159,8 +159,8 @@ class Assignment:
         """Leave without giving up the static membership: the consumer first, the databases are closed after it."""
         with suppress(BrokenState):  # to be restored again
             self._drop_replay()
+        self.consumer.close()  # which may still assign
         self._ends.close()
-        self.consumer.close()
         self.partitions.clear()
 
     def _assigned(self, _: Any, places: list[TopicPartition]) -> None:

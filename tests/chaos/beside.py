@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from flyback import Client, history, human, model, topics
@@ -26,6 +26,7 @@ from tests.end_to_end import site as end_to_end
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
+    from flyback.settings import Settings
     from tests.chaos.site import Site
 
 SECONDS = 90.0
@@ -72,7 +73,12 @@ def make_topics_again(site: Site, rng: random.Random) -> None:
         assert "made again" in sink.said()
         del other.services["sink"]
         worker.start()
-        worker.wait_ready()
+        eventually(lambda: not worker.process.running or _is_live(worker), "it goes on or refuses", SECONDS)
+        if not worker.process.running:  # it had committed once more in the former topics
+            assert worker.process.exit_code == RefusedToStart.exit_code, worker.said()
+            assert "former topic of this name" in worker.said()
+            delete_group(other.settings)
+            worker.start()
         until_derived(other, "new", n)
 
 
@@ -113,6 +119,30 @@ def cut_by_retention(site: Site, rng: random.Random) -> None:
             service.stop()
         for service in (other.start_worker(), other.start_sink("again")):
             service.wait_ready()
+
+
+def _is_live(worker: end_to_end.Service) -> bool:
+    partitions = worker.health().get("partitions")
+    return bool(partitions) and all(partition["live"] for partition in partitions.values())
+
+
+def delete_group(settings: Settings) -> None:
+    """With its offsets."""
+    admin = AdminClient(settings.kafka())
+    until_empty(lambda: admin.delete_consumer_groups([settings.group])[settings.group].result())
+
+
+def until_empty(change: Callable[[], object]) -> None:
+    """Static members stay in their group until their session has ended; until then it cannot be changed."""
+
+    def changed() -> bool:
+        try:
+            change()
+        except KafkaException:
+            return False
+        return True
+
+    eventually(changed, "the group takes the change", SECONDS)
 
 
 def send(other: end_to_end.Site, name: str, n: int) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -118,7 +118,7 @@ def lose_group_offsets(site: Site, rng: random.Random) -> None:
     """Deleted while all workers are down, some of them without their state: taken from `progress.v1`."""
     workers = list(site.workers.values())
     with down(*workers, kill=False):
-        _delete_group(site)
+        beside.delete_group(site.settings)
         for worker in workers:
             if rng.random() < 0.5:
                 shutil.rmtree(worker.state_dir)
@@ -132,7 +132,7 @@ def lose_group_offsets_and_progress(site: Site, _: random.Random) -> None:
     progress = Topology(site.settings).topic_of("Progress")
     with down(*workers, kill=False):
         known = _group_offsets(site, admin)
-        _delete_group(site)
+        beside.delete_group(site.settings)
         admin.delete_topics([progress], operation_timeout=SECONDS)[progress].result()
         eventually(lambda: progress not in admin.list_topics(timeout=10).topics, "progress.v1 is gone", SECONDS)
         topics.create(site.settings)
@@ -141,7 +141,7 @@ def lose_group_offsets_and_progress(site: Site, _: random.Random) -> None:
             eventually(lambda worker=worker: not worker.running, f"{worker.name} refuses to start", SECONDS)  # type: ignore[misc]
             assert worker.exit_code == RefusedToStart.exit_code, worker.status()
             assert "has no committed offsets" in worker.process.log_tail()
-        _until_empty(lambda: _alter(site, admin, known))
+        beside.until_empty(lambda: _alter(site, admin, known))
     site.until_progress()
 
 
@@ -171,24 +171,6 @@ def _swap(one: Path, other: Path) -> None:
     one.rename(aside)
     other.rename(one)
     aside.rename(other)
-
-
-def _delete_group(site: Site) -> None:
-    admin, group = AdminClient(site.settings.kafka()), site.settings.group
-    _until_empty(lambda: admin.delete_consumer_groups([group])[group].result())
-
-
-def _until_empty(change: Any) -> None:
-    """Static members stay in their group until their session has ended; until then it cannot be changed."""
-
-    def changed() -> bool:
-        try:
-            change()
-        except KafkaException:
-            return False
-        return True
-
-    eventually(changed, "the group takes the change", SECONDS)
 
 
 def _group_offsets(site: Site, admin: AdminClient) -> list[TopicPartition]:
