@@ -1,11 +1,13 @@
 """Reading topics from their start to their present end, by a consumer that joins no group and commits nothing.
 
-An end is where a `read_committed` reader meets it, never a number asked for beforehand: offsets have gaps
-(control records, aborted transactions, compaction), so that no message need ever stand at "last offset".
+An end is where a `read_committed` reader meets it, or passes where it was at first: who waits for the end of a topic
+that is written to waits for ever. Offsets have gaps (control records, aborted transactions, compaction), so that no
+message need ever stand at "last offset".
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from flyback.errors import BrokerError, TopicMismatch
 from flyback.login import Login
 from flyback.settings import Settings
-from flyback.streams.topology import Topology
+from flyback.streams.topology import EMBEDDED_CLUSTER, Topology
 
 _SECONDS = 30.0
 _TRANSACTION_SECONDS = 90.0  # what a process of ours that was killed has open is aborted before
@@ -227,10 +229,18 @@ def _starts(consumer: Consumer, look_back: Mapping[Place, int], seconds: float) 
     return starts, whole
 
 
+def _ends(consumer: _Reader, places: Iterable[Place], seconds: float) -> dict[Place, int]:
+    """Where logs end; {} where nobody tells: the embedded broker names the first offset of the last batch."""
+    if consumer.login.metadata(consumer, _METADATA_SECONDS).cluster_id == EMBEDDED_CLUSTER:
+        return {}
+    return {place: _watermarks(consumer, place, seconds)[1] for place in places}
+
+
 def _to_the_end(
-    consumer: Consumer, starts: Mapping[Place, int], seconds: float, at_most: int | None = None
+    consumer: _Reader, starts: Mapping[Place, int], seconds: float, at_most: int | None = None
 ) -> Iterator[Message]:
     open_places = set(starts)
+    ends = _ends(consumer, starts, seconds)
     seen = Counter[Place]()
     consumer.assign([TopicPartition(*place, starts[place]) for place in starts])
     deadline = time.monotonic() + seconds
@@ -243,7 +253,7 @@ def _to_the_end(
                 if place in open_places:
                     yield message
                     seen[place] += 1
-                    if seen[place] == at_most:
+                    if seen[place] == at_most or int(message.offset() or 0) + 1 >= ends.get(place, sys.maxsize):
                         open_places.discard(place)
                         consumer.incremental_unassign([TopicPartition(*place)])
             elif error.code() == KafkaError._PARTITION_EOF:

@@ -29,10 +29,10 @@ from flyback.errors import ConfigurationError, FlybackError, RegistryUnavailable
 from flyback.schemas.catalog import Catalog, open_catalog
 from flyback.settings import Settings
 from flyback.streams import process, rate_cells, windows
-from flyback.streams.clients import EMBEDDED_CLUSTER, KafkaClients
+from flyback.streams.clients import KafkaClients
 from flyback.streams.engine import Engine
 from flyback.streams.process import RunnableEngine, backoff
-from flyback.streams.topology import Topology
+from flyback.streams.topology import EMBEDDED_CLUSTER, Topology
 
 log = logs.get_logger(__name__)
 

@@ -18,11 +18,10 @@ from flyback.errors import TopicMismatch
 from flyback.login import Login
 from flyback.logs import get_logger
 from flyback.settings import Settings
+from flyback.streams.topology import EMBEDDED_CLUSTER
 
 log = get_logger(__name__)
 _LIBRDKAFKA = logging.getLogger("librdkafka")
-EMBEDDED_CLUSTER = "tansu_cluster"
-"""The embedded broker's cluster id, always."""
 
 Headers = Sequence[tuple[str, bytes | None]]
 OnPartitions = Callable[[Any, list[TopicPartition]], None]

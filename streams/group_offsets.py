@@ -123,7 +123,7 @@ class GroupOffsets:
         """What `progress.v1` has of this group in this cluster, by (topic, partition); of former topics too."""
         if self._progress is None:
             topic = self._topology.topic_of("Progress")
-            latest = {message.key(): message.value() for message in _all(self._clients, [topic], {topic: 1})}
+            latest = {message.key(): message.value() for message in _all(self._clients, self._cluster, [topic])}
             found = {}
             for value in filter(None, latest.values()):
                 entry = codec.decode("Progress", value, self._catalog.schema(wire.schema_id(value)))
@@ -134,16 +134,16 @@ class GroupOffsets:
 
     def _derived_anything(self) -> bool:
         """Whether any derived topic holds a committed record: then somebody has processed the raw topics before."""
-        return any(True for _ in _all(self._clients, self._topology.of(Kind.DERIVED), self._cluster.partitions))
+        return any(True for _ in _all(self._clients, self._cluster, self._topology.of(Kind.DERIVED)))
 
 
-def _all(clients: Clients, topics: Sequence[str], partitions: Mapping[str, int]) -> Iterable[Message]:
+def _all(clients: Clients, cluster: Cluster, topics: Sequence[str]) -> Iterable[Message]:
     """Every committed record of these topics, from the log start to the end as it is now.
 
     Waits for transactions that are open there: what stands behind them may be committed already. Raises KafkaException
     where nothing comes any more, so that the worker goes on polling and may be stopped.
     """
-    places = [TopicPartition(topic, p) for topic in topics for p in range(partitions[topic])]
+    places = [TopicPartition(topic, p) for topic in topics for p in range(cluster.partitions[topic])]
     edges = _watermarks(clients, places)
     consumer = reader(clients)
     try:
@@ -159,7 +159,13 @@ def _all(clients: Clients, topics: Sequence[str], partitions: Mapping[str, int])
                 place = message.topic(), message.partition()
                 if (error := message.error()) is None:
                     yield message
-                elif error.code() == KafkaError._PARTITION_EOF and message.offset() >= edges[place][1]:
+                    # who waited for the end of a topic that is written to would wait for ever
+                    reached = message.offset() + 1 if cluster.tells_log_ends else -1
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    reached = message.offset()
+                else:
+                    continue
+                if reached >= edges[place][1]:
                     left.discard(place)
     finally:
         consumer.close()

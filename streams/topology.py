@@ -13,6 +13,8 @@ from enum import Enum
 
 from flyback.settings import Settings
 
+EMBEDDED_CLUSTER = "tansu_cluster"
+"""The embedded broker's cluster id, always."""
 _MS = timedelta(milliseconds=1)
 
 

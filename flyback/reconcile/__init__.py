@@ -34,11 +34,11 @@ from flyback.sinks.lake import lake, pin
 from flyback.sinks.storage import is_remote
 from flyback.sinks.tables import TABLES, Source, TableWriter, landed
 from flyback.status import groups
-from flyback.streams.clients import EMBEDDED_CLUSTER, KafkaClients
+from flyback.streams.clients import KafkaClients
 from flyback.streams.join import derive, pair_id, within
 from flyback.streams.messages import Message
 from flyback.streams.outputs import Output, Outputs
-from flyback.streams.topology import Kind, Topology
+from flyback.streams.topology import EMBEDDED_CLUSTER, Kind, Topology
 
 NAMED = 5
 """Ids that a finding names, of each kind."""

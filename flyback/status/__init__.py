@@ -16,8 +16,7 @@ from flyback.status import endpoints, groups, lag
 from flyback.status.endpoints import Answer
 from flyback.status.groups import Group
 from flyback.status.lag import DeadLetters, Lag, Total
-from flyback.streams.clients import EMBEDDED_CLUSTER
-from flyback.streams.topology import Topology
+from flyback.streams.topology import EMBEDDED_CLUSTER, Topology
 
 LATE_SECONDS = 60.0
 """An event that waits longer than this is behind, not merely under way."""

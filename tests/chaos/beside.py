@@ -79,7 +79,9 @@ def make_topics_again(site: Site, rng: random.Random) -> None:
             assert "former topic of this name" in worker.said()
             delete_group(other.settings)
             worker.start()
-        until_derived(other, "new", n)
+            until_derived(other, "new", n, again=True)
+        else:
+            until_derived(other, "new", n)
 
 
 def cut_by_retention(site: Site, rng: random.Random) -> None:
@@ -154,8 +156,8 @@ def send(other: end_to_end.Site, name: str, n: int) -> None:
         assert client.flush(SECONDS) == 0
 
 
-def until_derived(other: end_to_end.Site, name: str, n: int) -> None:
-    """Each of them is derived once, and stays so."""
+def until_derived(other: end_to_end.Site, name: str, n: int, again: bool = False) -> None:
+    """Each of them is derived once, and stays so; `again`: twice where a worker had begun before it noticed."""
 
     def derived() -> Counter[str]:
         topic = Topology(other.settings).topic_of("Example")
@@ -166,7 +168,8 @@ def until_derived(other: end_to_end.Site, name: str, n: int) -> None:
 
     expected = Counter(f"{name}-{i}" for i in range(n))
     eventually(lambda: derived() >= expected, f"{n} examples of {name} in {other.settings.topic_prefix}", SECONDS)
-    assert derived() == expected
+    found = derived()
+    assert found <= expected + expected if again else found == expected, f"derived: {found}"
 
 
 def end_offsets(other: end_to_end.Site, names: list[str]) -> dict[tuple[str, int], int]:

@@ -106,6 +106,22 @@ def test_after_no_answer_the_ends_of_logs_are_asked_for_by_another_client(stage:
     ends.close()
 
 
+def test_a_worker_starts_though_others_write_to_the_progress_topic_all_the_time(stage: Stage) -> None:
+    stage.send(raw("Prediction", prediction("t")), raw("Correction", correction("t")))
+    progress, fetch = stage.topology.topic_of("Progress"), MemoryConsumer._fetch
+
+    def never_at_the_end(consumer: MemoryConsumer, place: tuple[str, int]) -> Iterator[Any]:
+        if place[0] != progress:
+            yield from fetch(consumer, place)
+            return
+        stage.kafka.append(progress, 0, b"somebody else's", None)
+        yield from (message for message in fetch(consumer, place) if message.error() is None)
+
+    with patch.object(MemoryConsumer, "_fetch", never_at_the_end):
+        stage.settle(stage.worker())
+    stage.check()
+
+
 @pytest.mark.parametrize("end", ["commit_transaction", "abort_transaction"])
 def test_a_marker_at_the_end_of_the_log_is_nothing_to_be_read(stage: Stage, worker: Worker, end: str) -> None:
     for topic in stage.topology.raw:
