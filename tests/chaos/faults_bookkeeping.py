@@ -45,7 +45,7 @@ def down(*services: Service, kill: bool = True) -> Iterator[None]:
 def delete_state(site: Site, rng: random.Random) -> None:
     worker = _any_worker(site, rng)
     with down(worker):
-        shutil.rmtree(worker.state_dir)
+        shutil.rmtree(worker.state_dir, ignore_errors=True)  # it may have ended before it made one
     site.until_progress()
 
 
@@ -55,7 +55,8 @@ def lose_worker_id(site: Site, rng: random.Random) -> None:
     with down(worker):
         file = worker.state_dir / "worker_id"
         content = rng.choice((None, b"", rng.randbytes(20)))
-        file.unlink() if content is None else file.write_bytes(content)
+        file.parent.mkdir(exist_ok=True)
+        file.unlink(missing_ok=True) if content is None else file.write_bytes(content)
     site.until_progress()
 
 
@@ -77,7 +78,7 @@ def bring_back_older_state(site: Site, rng: random.Random) -> None:
         shutil.copytree(worker.state_dir, older)
     site.until_progress()
     with down(worker):
-        shutil.rmtree(worker.state_dir)
+        shutil.rmtree(worker.state_dir, ignore_errors=True)  # it may have ended before it made one
         older.rename(worker.state_dir)
     site.until_progress()
 
@@ -121,7 +122,7 @@ def lose_group_offsets(site: Site, rng: random.Random) -> None:
         beside.delete_group(site.settings)
         for worker in workers:
             if rng.random() < 0.5:
-                shutil.rmtree(worker.state_dir)
+                shutil.rmtree(worker.state_dir, ignore_errors=True)  # it may have ended before it made one
     site.until_progress()
 
 
