@@ -45,7 +45,7 @@ def down(*services: Service, kill: bool = True) -> Iterator[None]:
 def delete_state(site: Site, rng: random.Random) -> None:
     worker = _any_worker(site, rng)
     with down(worker):
-        shutil.rmtree(worker.state_dir, ignore_errors=True)  # it may have ended before it made one
+        shutil.rmtree(worker.state_dir)
     site.until_progress()
 
 
@@ -55,8 +55,7 @@ def lose_worker_id(site: Site, rng: random.Random) -> None:
     with down(worker):
         file = worker.state_dir / "worker_id"
         content = rng.choice((None, b"", rng.randbytes(20)))
-        file.parent.mkdir(exist_ok=True)
-        file.unlink(missing_ok=True) if content is None else file.write_bytes(content)
+        file.unlink() if content is None else file.write_bytes(content)
     site.until_progress()
 
 
@@ -78,7 +77,7 @@ def bring_back_older_state(site: Site, rng: random.Random) -> None:
         shutil.copytree(worker.state_dir, older)
     site.until_progress()
     with down(worker):
-        shutil.rmtree(worker.state_dir, ignore_errors=True)  # it may have ended before it made one
+        shutil.rmtree(worker.state_dir)
         older.rename(worker.state_dir)
     site.until_progress()
 
@@ -122,7 +121,7 @@ def lose_group_offsets(site: Site, rng: random.Random) -> None:
         beside.delete_group(site.settings)
         for worker in workers:
             if rng.random() < 0.5:
-                shutil.rmtree(worker.state_dir, ignore_errors=True)  # it may have ended before it made one
+                shutil.rmtree(worker.state_dir)
     site.until_progress()
 
 
@@ -147,7 +146,10 @@ def lose_group_offsets_and_progress(site: Site, _: random.Random) -> None:
 
 
 def _any_worker(site: Site, rng: random.Random) -> Service:
-    return rng.choice(list(site.workers.values()))
+    """One that has made its state again, if it had lost it before."""
+    worker = rng.choice(list(site.workers.values()))
+    eventually(lambda: _partitions(worker.state_dir), f"{worker.name} has a state", SECONDS)
+    return worker
 
 
 def _partitions(folder: Path) -> list[Path]:
