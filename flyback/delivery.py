@@ -261,10 +261,8 @@ class Delivery:
         while not stop.is_set() and (producer := self._producer):
             if self._fatal:
                 producer = self._replace_producer(producer)
-            if self._flushing:  # flush does not wait for a batch to fill
-                producer.flush(_POLL_SECONDS)
-            else:
-                producer.poll(_POLL_SECONDS)
+            # flush does not wait for a batch to fill
+            self._serve(producer.flush if self._flushing else producer.poll, _POLL_SECONDS)
             for record in self._held:
                 while self._advance(record):
                     pass
@@ -272,7 +270,14 @@ class Delivery:
                 self._reported(*self._refused.popleft())
             self._log_failures()
             if stop.is_set():  # on_error closed the client: what was waiting is reported from here
-                producer.flush(_PURGE_SECONDS)
+                self._serve(producer.flush, _PURGE_SECONDS)
+
+    def _serve(self, call: Callable[[float], int], seconds: float) -> None:
+        """Let reports come. Here a fatal error is raised; as SystemError, where a report came right after it."""
+        try:
+            call(seconds)
+        except (KafkaException, SystemError):
+            self._fatal = True
 
     def _advance(self, record: str) -> bool:
         """Produce or fail the first held event of a record; False where there is none, or it has to wait."""
@@ -301,16 +306,29 @@ class Delivery:
 
     def _replace_producer(self, old: Producer) -> Producer:
         """An idempotent producer refuses everything after a fatal error: go on with a new one."""
+        old.purge()
+        self._serve(old.flush, _PURGE_SECONDS)
         with self._lock:
             new = self._producer = self._new_producer()
             self._fatal = False
         _log.warning("Kafka's client met a fatal error and was replaced")
-        old.purge()
-        old.flush(_PURGE_SECONDS)
         return new
 
     def _reported(self, event: Outgoing, error: KafkaError | None, message: Message | None = None) -> None:
-        self._settle(event, None if error is None else self._failure(event, error))
+        if error is None and message is not None and message.offset() is None:
+            self._send_again(event)
+        else:
+            self._settle(event, None if error is None else self._failure(event, error))
+
+    def _send_again(self, event: Outgoing) -> None:
+        """Kafka's client calls it delivered, but knows of no offset: it concludes that from what was sent later.
+
+        A partition that has just got its leader refuses one batch and takes the next one from a producer that is new
+        to it, so that the conclusion may be wrong (found in librdkafka 2.16). A copy does no harm, a loss does.
+        """
+        with self._lock:
+            if not self._produce(event):
+                self._held[event.record].append((time.monotonic() + self._timeout, event))
 
     def _failure(self, event: Outgoing, error: KafkaError) -> DeliveryFailed:
         code, topic = error.name(), self._topics[event.record]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from typing import Any
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from flyback import metrics
 from flyback.errors import BrokerError
@@ -41,6 +42,13 @@ class DeadLetterProducer:
         if not self._pending:
             return 0
         failures: list[str] = []
+
+        def reported(error: KafkaError | None, delivered: Any) -> None:
+            if error is not None:
+                failures.append(error.str())
+            elif delivered.offset() is None:  # only concluded: see `flyback.streams.deliveries`
+                failures.append("one was acknowledged without an offset")
+
         producer = self._connected()
         for message, reason, sentence in self._pending:
             value, headers = dlq.letter(
@@ -61,7 +69,7 @@ class DeadLetterProducer:
                     key=message.key,
                     partition=message.partition,
                     headers=headers,  # type: ignore[arg-type]
-                    on_delivery=lambda error, _: failures.append(error.str()) if error else None,
+                    on_delivery=reported,
                 )
             except (KafkaException, BufferError) as error:
                 failures.append(str(error))

@@ -61,10 +61,17 @@ class Consumer(Protocol):
 class Producer(Protocol):
     """confluent-kafka's transactional Producer, as far as it is used."""
 
+    def __len__(self) -> int: ...
     def init_transactions(self, timeout: float) -> None: ...
     def begin_transaction(self) -> None: ...
     def produce(
-        self, topic: str, value: bytes | None, key: bytes | None, partition: int, headers: Headers | None
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int,
+        on_delivery: Callable[[Any, Any], None],
+        headers: Headers | None,
     ) -> None: ...
     def poll(self, timeout: float) -> int: ...
     def send_offsets_to_transaction(

@@ -24,6 +24,7 @@ log = logs.get_logger(__name__)
 EXIT_SECONDS = 4.5
 REPORT_SECONDS = 60.0
 _POLL_SECONDS = 0.2
+_LOOKS = 3  # that must find the engine hanging; the first one after the whole process was frozen always does
 _COUNTERS = ("events", "derived", "duplicates", "dead_letters")
 
 
@@ -138,8 +139,10 @@ class _Worker:
 
     async def _until_it_hangs(self) -> None:
         """librdkafka's heartbeats keep the partitions of a worker that does nothing with them any more."""
-        while not self._engine.hangs():
+        looks = 0
+        while looks < _LOOKS:
             await asyncio.sleep(1.0)
+            looks = looks + 1 if self._engine.hangs() else 0
         self._hangs = True
         log.error("the engine hangs in a call of the Kafka client: start this worker again")
 

@@ -14,6 +14,7 @@ from flyback.errors import BrokerError, WorkerFenced
 from flyback.logs import get_logger
 from flyback.settings import Settings
 from flyback.streams.clients import Clients
+from flyback.streams.deliveries import Deliveries
 from flyback.streams.outputs import Output
 from flyback.streams.topology import Topology
 
@@ -35,6 +36,7 @@ class Transactions:
         """`name` is the worker's id; `transactional_id` takes the place of the one that follows from group and name."""
         self._timeout = settings.transaction_timeout / timedelta(seconds=1)
         self._asked_at: float | None = None
+        self._deliveries = Deliveries()
         milliseconds = round(self._timeout * 1000)
         largest = topology.derived_max_bytes + 65_536
         self._producer = clients.producer(
@@ -79,6 +81,7 @@ class Transactions:
             self._producer.begin_transaction()
             for output in outputs:
                 self._produce(output)
+            self._ask(self._deliveries.finish, self._producer, self._timeout)
             if offsets:
                 self._ask(self._producer.send_offsets_to_transaction, offsets, group_metadata, self._timeout)
             self._insist(self._producer.commit_transaction)
@@ -108,7 +111,14 @@ class Transactions:
     def _produce(self, output: Output) -> None:
         while True:
             try:
-                self._producer.produce(output.topic, output.value, output.key, output.partition, headers=output.headers)
+                self._producer.produce(
+                    output.topic,
+                    output.value,
+                    output.key,
+                    output.partition,
+                    on_delivery=self._deliveries.reported,
+                    headers=output.headers,
+                )
                 return
             except BufferError:  # librdkafka's queue is full: it empties itself while we wait
                 self._producer.poll(0.05)

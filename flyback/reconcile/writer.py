@@ -16,6 +16,7 @@ from confluent_kafka import KafkaError, KafkaException
 from flyback.errors import BrokerError, WorkerFenced
 from flyback.settings import Settings
 from flyback.streams.clients import KafkaClients
+from flyback.streams.deliveries import Deliveries
 from flyback.streams.outputs import Output
 from flyback.streams.topology import Topology
 
@@ -34,6 +35,7 @@ class Writer:
     def __init__(self, clients: KafkaClients, settings: Settings, topology: Topology) -> None:
         """Raises BrokerError."""
         self._id = f"{settings.topic_prefix}{settings.group}-reconcile"
+        self._deliveries = Deliveries()
         largest = topology.derived_max_bytes + 65_536
         self._producer = clients.producer(
             {
@@ -82,13 +84,16 @@ class Writer:
     def _produce(self, output: Output) -> None:
         while True:
             try:
-                self._producer.produce(output.topic, output.value, output.key, output.partition, None)
+                self._producer.produce(
+                    output.topic, output.value, output.key, output.partition, self._deliveries.reported, None
+                )
                 return
             except BufferError:  # librdkafka's queue is full: it empties itself while we wait
                 self._producer.poll(0.05)
 
     def _commit(self) -> None:
         """A time-out says nothing about the outcome; asking again does, until the deadline."""
+        self._deliveries.finish(self._producer, _DELIVERY_SECONDS)
         deadline = time.monotonic() + 2 * _DELIVERY_SECONDS
         while True:
             try:

@@ -2,7 +2,7 @@
 
     python -m tests.chaos                                   every fault on its own and all mixed, in some minutes
     python -m tests.chaos --only "worker killed" --seed 7   the rounds whose names have this in them
-    python -m tests.chaos --soak --events 1000000 --kills 100 --seed 7
+    python -m tests.chaos --soak --events 1000000 --kills 100 --keep soak.json    hours; run it again to go on
 
 The table goes to stdout, progress to stderr. Exits with 1 where anything was lost, double or wrong.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import shutil
 import signal
 import sys
@@ -23,13 +22,18 @@ from types import FrameType
 
 from flyback.local import process
 from tests.chaos import report
+from tests.chaos.kept import Kept
 from tests.chaos.rounds import all_faults, plan, run
 from tests.chaos.site import INTERRUPTED
 
 
 def main() -> int:
     arguments = _parser().parse_args()
-    seed = random.SystemRandom().randrange(10**6) if arguments.seed is None else arguments.seed
+    try:
+        kept = Kept(arguments.keep, arguments.seed)
+    except ValueError as error:
+        sys.exit(f"python -m tests.chaos: {error}")
+    seed = kept.seed
     rounds = plan(all_faults(), arguments.soak, arguments.events, arguments.kills, arguments.rate)
     if arguments.only:
         rounds = [one for one in rounds if any(part in one.name for part in arguments.only)]
@@ -44,9 +48,11 @@ def main() -> int:
         sys.stderr.write(f"{time.monotonic() - began:5.0f} s  {what}\n")
         sys.stderr.flush()
 
-    say(f"seed {seed}, {len(rounds)} rounds, {arguments.jobs} at a time")
+    left = [one for one in rounds if one.name not in kept.rows]
+    say(f"seed {seed}, {len(left)} of {len(rounds)} rounds, {arguments.jobs} at a time")
     folder = Path(tempfile.mkdtemp(prefix="flyback-chaos-"))
-    rows = run(rounds, seed, folder, arguments.jobs, say)
+    played = {row.fault: row for row in run(left, seed, folder, arguments.jobs, say, kept.add)}
+    rows = [(kept.rows | played)[one.name] for one in rounds]
     seconds = time.monotonic() - began
     failed = [row for row in rows if row.failed]
     for row in failed:
@@ -75,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", metavar="NAME", help="rounds with this in their name; repeatable")
     parser.add_argument("--rate", type=float, default=200.0, help="events a second of each round's load")
     parser.add_argument("--jobs", type=int, default=2, help="rounds at a time")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="rounds that found nothing; they are not run again")
     parser.add_argument("--list", action="store_true", help="the rounds, and how often each fault is injected")
     parser.add_argument("--json", action="store_true", help="JSON instead of the table")
     return parser

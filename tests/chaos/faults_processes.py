@@ -23,8 +23,9 @@ REFUSALS = (
     "transaction aborted, its batch will be read again",
     "a process with the same worker id took over, or the transaction timed out",
     "the transaction's outcome cannot be known here",
+    "the engine hangs in a call of the Kafka client: start this worker again",
 )
-"""What a worker says whose commit was refused."""
+"""What a worker says whose commit was refused, or who gave it up before it was made."""
 
 
 def _kill_worker(site: Site, rng: random.Random) -> None:

@@ -81,12 +81,20 @@ def _is_mixable(fault: Fault) -> bool:
     return fault.mixed and fault.kind == "plain" and not fault.environment and fault.at_rest is None
 
 
-def run(rounds: Sequence[Round], seed: int, folder: Path, jobs: int, say: Say) -> list[Row]:
-    """Rows in the order of the rounds, so many rounds at a time."""
+def run(
+    rounds: Sequence[Round], seed: int, folder: Path, jobs: int, say: Say, finished: Callable[[Row], object] = id
+) -> list[Row]:
+    """Rows in the order of the rounds, so many rounds at a time; each is told to `finished` when it is there."""
+
+    def play(one: Round) -> Row:
+        row = _run(one, seed, folder, places, say)
+        finished(row)
+        return row
+
     with ExitStack() as stack:
         places = _SharedPlaces(folder, stack)
         with ThreadPoolExecutor(jobs) as pool:
-            return list(pool.map(lambda one: _run(one, seed, folder, places, say), rounds))
+            return list(pool.map(play, rounds))
 
 
 class _SharedPlaces:

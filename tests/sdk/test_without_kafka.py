@@ -203,6 +203,11 @@ def test_after_a_fatal_error_of_kafkas_client_events_go_through_a_new_one(
                 raise KafkaException(KafkaError(KafkaError._FATAL, "out of sequence", fatal=True))
             super().produce(*args, **given)
 
+        def flush(self, timeout: float = -1) -> int:
+            if self is made[0]:
+                raise KafkaException(KafkaError(KafkaError._FATAL, "out of sequence", fatal=True))
+            return super().flush(timeout)
+
     monkeypatch.setattr(delivery, "Producer", FatalAtFirst)
     client = make_client(delivery_timeout="500ms")
     confirm(client)

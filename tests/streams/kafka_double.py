@@ -6,8 +6,8 @@ One thread and no waiting. `test_kafka_contract.py` holds it to what a real Kafk
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from functools import partial, wraps
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -234,6 +234,15 @@ class MemoryConsumer(_Client):
         return [TopicPartition(*place) for place in self._positions]
 
 
+class Delivered(NamedTuple):
+    """What a report says of a message; no offset where the client only concluded that it arrived."""
+
+    at: int | None
+
+    def offset(self) -> int | None:
+        return self.at
+
+
 class MemoryProducer(_Client):
     """A transactional producer. What it produces stands in the log at once, open until its transaction ends."""
 
@@ -242,6 +251,7 @@ class MemoryProducer(_Client):
         self._name = str(config["transactional.id"])
         self._epoch = -1
         self._state = "new"  # ready, open, failed (must be aborted), committing (asked for, not confirmed)
+        self._reports: list[Callable[[], None]] = []
 
     @_faulty
     def init_transactions(self, timeout: float) -> None:
@@ -259,16 +269,32 @@ class MemoryProducer(_Client):
 
     @_faulty
     def produce(
-        self, topic: str, value: bytes | None, key: bytes | None, partition: int, headers: Headers | None
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int,
+        on_delivery: Callable[[Any, Any], None] = lambda error, message: None,
+        headers: Headers | None = None,
     ) -> None:
         self._expect("open")
         if len(key or b"") + len(value or b"") > self.config.get("message.max.bytes", 1_000_000):
             raise failure(KafkaError.MSG_SIZE_TOO_LARGE)
-        if self._is_current():  # a fenced one learns it later
-            self.kafka.append_open(self._name, (topic, partition), key, value, headers)
+        offset = None
+        if self.kafka.refusals:
+            self.kafka.refusals -= 1
+        elif self._is_current():  # a fenced one learns it later
+            offset = self.kafka.append_open(self._name, (topic, partition), key, value, headers)
+        self._reports.append(partial(on_delivery, None, Delivered(offset)))
+
+    def __len__(self) -> int:
+        return len(self._reports)
 
     def poll(self, timeout: float) -> int:
-        return 0
+        reports, self._reports = self._reports, []
+        for report in reports:
+            report()
+        return len(reports)
 
     @_faulty
     def send_offsets_to_transaction(

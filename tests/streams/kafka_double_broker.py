@@ -204,6 +204,8 @@ class MemoryBroker:
         self.groups: dict[str, Group] = defaultdict(lambda: Group(lambda topic: len(self.logs[topic])))
         self.transactions: dict[str, Transaction] = defaultdict(Transaction)
         self.planned: list[Planned] = []
+        self.refusals = 0
+        """How many of the records to come are refused though their producer takes them for delivered."""
         self.calls: list[tuple[str, str]] = []
         """Every call of a client, as (client.id, name)."""
         self._topics_made = count(1)
@@ -260,12 +262,12 @@ class MemoryBroker:
 
     def append_open(
         self, transactional_id: str, place: Place, key: bytes | None, value: bytes | None, headers: Headers | None
-    ) -> None:
-        """A record of a transaction, which is open from now on."""
+    ) -> int:
+        """A record of a transaction, which is open from now on; its offset."""
         self.transactions[transactional_id].open = True
         self.transactions[transactional_id].places.add(place)
         log = self.logs[place[0]][place[1]]
-        log.append(key, value, headers, self.now, transactional_id)
+        return log.append(key, value, headers, self.now, transactional_id).offset
 
     def fail(self, when: str, call: str, error: BaseException, clients: tuple[str, ...] = (), skip: int = 0) -> None:
         """Let a call fail that is still to come."""

@@ -365,6 +365,13 @@ def test_an_engine_that_does_not_get_on_ends_the_process_so_that_it_is_started_a
     assert "start this worker again" in str(worker.log()[-2]["event"])
 
 
+def test_an_engine_that_seems_to_hang_once_goes_on(tmp_path: Path, start: Start) -> None:
+    worker = start(settings_for("127.0.0.1:1", "t.", tmp_path), "was frozen")
+    worker.until_serving()
+    eventually(lambda: worker.health()["totals"]["looks"] > 4, "it was looked at again")
+    assert worker.stop() == 0
+
+
 def test_an_error_of_ours_ends_the_process_with_its_code_and_one_line(tmp_path: Path, start: Start) -> None:
     worker = start(settings_for("127.0.0.1:1", "t.", tmp_path), "refuses")
     assert worker.process.wait(60) == 3

@@ -12,6 +12,7 @@ import pytest
 from flyback.errors import BrokerError
 from flyback.streams import entries, restore
 from flyback.streams.assignment import Assignment
+from flyback.streams.deliveries import Deliveries
 from flyback.streams.engine import Batch, Engine, Work
 from flyback.streams.matcher import Matcher
 from flyback.streams.state import Meta
@@ -55,6 +56,11 @@ def _takes_an_unknown_outcome_for_success(_: Play) -> AbstractContextManager[Any
 def _goes_on_after_an_abort(_: Play) -> AbstractContextManager[Any]:
     """The dropped batch is not read again."""
     return patch.object(Assignment, "rewind", lambda _: None)
+
+
+def _believes_conclusions(_: Play) -> AbstractContextManager[Any]:
+    """An acknowledgement without an offset is taken for one."""
+    return patch.object(Deliveries, "reported", lambda *_: None)
 
 
 def _looks_up_by_prediction_id_alone(_: Play) -> AbstractContextManager[Any]:
@@ -125,6 +131,10 @@ RULES: Mapping[str, tuple[Without, list[Action]]] = {
     "certainty of the outcome": (
         _takes_an_unknown_outcome_for_success,
         [Send(P), Step("a", 6), Send(C), Fail("commit_transaction", how="unknown"), Step("a", 6)],
+    ),
+    "acknowledgements with offsets": (
+        _believes_conclusions,
+        [Send(P), Step("a", 6), Send(C), Fail("produce", how="refused"), Step("a", 6)],
     ),
     "going back after an abort": (
         _goes_on_after_an_abort,

@@ -92,7 +92,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Fail:
-    """Let a coming call of any worker fail: the process dies, or an error that may or must be dealt with."""
+    """Let a coming call of any worker fail: the process dies, an error that may or must be dealt with; or a record
+    that is produced is refused, and the client takes it for delivered."""
 
     call: str
     when: str = "before"
@@ -157,6 +158,7 @@ _disturbances = st.one_of(
         st.sampled_from(("timed out", "abortable", "unknown")),
     ),
     st.builds(Fail, st.sampled_from(("produce", "send_offsets_to_transaction")), how=st.just("abortable")),
+    st.builds(Fail, st.just("produce"), how=st.just("refused"), skip=st.integers(0, 3)),
     st.builds(End, st.sampled_from(("stop", "kill", "wipe", "session")), st.sampled_from("ab")),
     st.builds(LoseOffsets),
 )
@@ -268,6 +270,9 @@ class Play:
 
     def _plan_failure(self, fail: Fail) -> None:
         self._disturbed = True
+        if fail.how == "refused":
+            self.kafka.interrupt(fail.when, fail.call, self._refuse, tuple(OTHER), fail.skip)
+            return
         error: dict[str, BaseException] = {
             "crash": Crash(),
             "timed out": failure(KafkaError._TIMED_OUT, retriable=True),
@@ -275,6 +280,9 @@ class Play:
             "unknown": failure(KafkaError._STATE),
         }
         self.kafka.fail(fail.when, fail.call, error[fail.how], (*OTHER, ""), fail.skip)
+
+    def _refuse(self) -> None:
+        self.kafka.refusals += 1
 
     def _plan_stall(self, stall: Stall) -> None:
         self._disturbed = True

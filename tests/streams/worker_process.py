@@ -13,11 +13,12 @@ from flyback.streams import app
 
 class StubEngine:
     """`idle` joins nothing until stopped; `refuses` and `breaks` raise; `hangs` does not care about `stop`,
-    and `hangs in a step` does not get on either."""
+    and `hangs in a step` does not get on either; `was frozen` seems not to, once."""
 
     def __init__(self, behaviour: str) -> None:
         self._behaviour = behaviour
         self._stopped = threading.Event()
+        self._looks = 0
 
     def run(self) -> None:
         if self._behaviour == "refuses":
@@ -31,10 +32,17 @@ class StubEngine:
             self._stopped.set()
 
     def hangs(self) -> bool:
-        return self._behaviour == "hangs in a step"
+        self._looks += 1
+        return self._behaviour == "hangs in a step" or (self._behaviour == "was frozen" and self._looks == 1)
 
     def status(self) -> dict[str, Any]:
-        return {"ok": True, "worker_id": "worker-stub", "assigned": [0], "restoring": [], "totals": {"events": 7}}
+        return {
+            "ok": True,
+            "worker_id": "worker-stub",
+            "assigned": [0],
+            "restoring": [],
+            "totals": {"events": 7, "looks": self._looks},
+        }
 
 
 if __name__ == "__main__":
