@@ -32,6 +32,7 @@ from flyback.settings import Settings
 from flyback.streams import entries, state
 from flyback.streams.clients import KafkaClients
 from flyback.streams.engine import Engine
+from flyback.streams.garbage import collect_rarely
 from flyback.streams.topology import Topology
 
 Figures = dict[str, float]
@@ -153,6 +154,7 @@ def _consume(answer: Any, changed: dict[str, Any], ends: dict[tuple[str, int], i
 
 def _restore(answer: Any, changed: dict[str, Any], ends: dict[tuple[str, int], int]) -> None:
     settings = configuration.load(**changed)
+    collect_rarely()  # as the worker does
     engine = Engine(settings, Topology(settings), BundledCatalog(), KafkaClients(settings))
     began, cpu = time.perf_counter(), time.process_time()
     while not engine.status()["assigned"]:  # joining the group is no part of restoring

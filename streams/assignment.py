@@ -112,7 +112,7 @@ class Assignment:
         self._drop_replay()
         self._hold_back(self.partitions.values())
 
-    def restore(self, apply: Callable[[Partition, list[Message]], None]) -> Partition | None:
+    def restore(self, apply: Callable[[Partition, dict[str, list[Message]]], None]) -> Partition | None:
         """One slice of restoring one partition; the partition, where this brought it level with its start.
 
         `apply` takes a slice of replayed messages into the state. Raises RefusedToStart.
@@ -125,7 +125,7 @@ class Assignment:
         partition = self.partitions[self._replay.partition]
         if messages := self._replay.read(_SLICE, timeout=0.1):
             apply(partition, messages)
-            metrics.RESTORED.inc(len(messages))
+            metrics.RESTORED.inc(sum(map(len, messages.values())))
         if partition.progress is not None:
             partition.progress.left(self._replay.left)
         if not self._replay.done:

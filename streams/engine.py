@@ -57,9 +57,9 @@ _LONGEST_STEP = 6  # transaction time-outs; sending offsets, committing and abor
 
 @dataclass
 class Batch:
-    """Messages of live partitions, and the group metadata at the time they were read."""
+    """Messages of live partitions, by partition and topic, and the group metadata at the time they were read."""
 
-    messages: list[tuple[Partition, Message]]
+    messages: dict[tuple[Partition, str], list[Message]]
     group_metadata: Any
 
 
@@ -197,35 +197,36 @@ class Engine:
             self._remember(work)
 
     def _restore(self, assignment: Assignment) -> None:
-        if self._clock() < self._not_before or assignment.restored():
-            return
-        partition = assignment.restore(self._replay)
-        if partition is None:
-            return
-        if partition.unclaimed:
-            self._claim(partition, assignment)
-        assignment.go_live(partition)
+        while self._clock() >= self._not_before and not assignment.restored():
+            partition = assignment.restore(self._replay)
+            if partition is None:
+                return
+            if partition.unclaimed:
+                self._claim(partition, assignment)
+            if not assignment.go_live(partition):
+                return
 
-    def _replay(self, partition: Partition, messages: list[Message]) -> None:
+    def _replay(self, partition: Partition, messages: dict[str, list[Message]]) -> None:
         """Take replayed messages into the state; what they derive was written long ago."""
-        for _, matched, meta in self._match(Batch([(partition, message) for message in messages], None)).steps:
+        batch = Batch({(partition, topic): found for topic, found in messages.items()}, None)
+        for _, matched, meta in self._match(batch).steps:
             self._write(partition, matched, meta)
 
     def _claim(self, partition: Partition, assignment: Assignment) -> None:
         """Commit where a partition starts, so that it starts there again even if nothing is processed."""
         work = Work(offsets={(topic, partition.number): offset for topic, offset in partition.start.items()})
-        self._commit(work, Batch([], assignment.consumer.consumer_group_metadata()))
+        self._commit(work, Batch({}, assignment.consumer.consumer_group_metadata()))
         partition.unclaimed = False
 
     def _read(self, assignment: Assignment) -> Batch:
         """Gather for one transaction interval, or until the batch is large enough by count or by bytes."""
-        messages: list[tuple[Partition, Message]] = []
-        size = 0
+        messages: defaultdict[tuple[Partition, str], list[Message]] = defaultdict(list)
+        many = size = 0
         deadline = self._clock() + (0 if assignment.replaying else self._interval)
-        while len(messages) < self._settings.batch_events and size < self._settings.batch_bytes:
+        while many < self._settings.batch_events and size < self._settings.batch_bytes:
             # one call gives whatever waits in the client, so large messages are asked for in smaller numbers
             fitting = 1 + (self._settings.batch_bytes - size) // self._message_bytes
-            room = min(_CHUNK, fitting, self._settings.batch_events - len(messages))
+            room = min(_CHUNK, fitting, self._settings.batch_events - many)
             found = assignment.consumer.consume(room, timeout=max(0.0, deadline - self._clock()))
             if found:
                 self._message_bytes = 1 + sum(len(message.value() or b"") for message in found) // len(found)
@@ -233,15 +234,16 @@ class Engine:
                 if (error := message.error()) is not None:
                     _raise_fatal(error)
                 elif (partition := assignment.owns(message)) is not None:
-                    messages.append((partition, message))
+                    messages[partition, message.topic()].append(message)
+                    many += 1
                     size += len(message.value() or b"")
             if not found or self._stopping.is_set():
                 break
         assignment.look_around()
         # a rebalance inside the loop may have taken partitions away that messages were read for before
         current = assignment.partitions
-        messages = [(p, m) for p, m in messages if current.get(p.number) is p and p.live]
-        return Batch(messages, assignment.consumer.consumer_group_metadata() if messages else None)
+        kept = {(p, topic): found for (p, topic), found in messages.items() if current.get(p.number) is p and p.live}
+        return Batch(kept, assignment.consumer.consumer_group_metadata() if kept else None)
 
     def _work(self, batch: Batch) -> Work:
         """Match, and encode what is to be written: everything about a batch that writes nothing."""
@@ -253,23 +255,19 @@ class Engine:
     def _match(self, batch: Batch) -> Work:
         """Decode, check and match; of the outputs only the dead letters are there yet."""
         work = Work()
-        places: defaultdict[tuple[str, int], list[Message]] = defaultdict(list)
-        for partition, message in batch.messages:
-            places[message.topic(), partition.number].append(message)
-        shares: dict[int, tuple[Partition, Meta, list[ValidMessage], list[Predictions]]] = {
-            number: (partition, partition.meta.copy(), [], [])
-            for number, partition in {partition.number: partition for partition, _ in batch.messages}.items()
+        shares: dict[Partition, tuple[Meta, list[ValidMessage], list[Predictions]]] = {
+            partition: (partition.meta.copy(), [], []) for partition, _ in batch.messages
         }
-        for (topic, number), messages in places.items():
-            _, meta, valid, predictions = shares[number]
+        for (partition, topic), messages in batch.messages.items():
+            meta, valid, predictions = shares[partition]
             admitted = self._admission.admit(topic, messages)
             valid += admitted.messages
             predictions += admitted.predictions
             work.outputs += [self._outputs.refused(message, error) for message, error in admitted.refused]
-            meta.applied[topic] = work.offsets[topic, number] = messages[-1].offset() + 1
+            meta.applied[topic] = work.offsets[topic, partition.number] = messages[-1].offset() + 1
             meta.watermarks[topic] = max(admitted.latest, meta.watermarks.get(topic, 0))
             work.events[topic] += len(messages)
-        for partition, meta, valid, predictions in shares.values():
+        for partition, (meta, valid, predictions) in shares.items():
             work.steps.append((partition, partition.matcher.match(valid, meta, predictions), meta))
         return work
 

@@ -11,7 +11,7 @@ from flyback.streams.restore import Progress
 from flyback.streams.state import Meta, Store
 
 
-@dataclass
+@dataclass(eq=False)
 class Partition:
     """One number of all three raw topics, with this worker's state of it."""
 

@@ -18,6 +18,7 @@ from flyback import logs
 from flyback.dashboards.endpoint import serve
 from flyback.errors import FlybackError
 from flyback.settings import Settings
+from flyback.streams.garbage import collect_rarely
 
 log = logs.get_logger(__name__)
 
@@ -66,6 +67,7 @@ def run(settings: Settings, engine: RunnableEngine, windows: Beside) -> int:
     `FlybackError.exit_code` after an error of ours, 1 after any other. Raises ConfigurationError where the
     endpoint cannot be served.
     """
+    collect_rarely()
     return asyncio.run(_Worker(settings, engine, windows).run())
 
 

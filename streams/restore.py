@@ -109,15 +109,17 @@ class Replay:
         """How many offsets are still to be read: as many events, or more where there are gaps."""
         return sum(offset - self._at[topic] + len(self._ahead[topic].messages) for topic, offset in self.end.items())
 
-    def read(self, at_most: int, timeout: float) -> list[Message]:
-        """The next messages below the end offsets, at most so many."""
+    def read(self, at_most: int, timeout: float) -> dict[str, list[Message]]:
+        """The next messages below the end offsets by topic, at most so many."""
         for topic in [topic for topic in self._readers if not self._ahead[topic].messages]:
             self._consume(topic, at_most, timeout)
         # what a topic has still to give arrived after all of this
         reached = min((max(self._ahead[topic].arrivals, default=-1) for topic in self._readers), default=None)
-        found: list[Message] = []
-        for ahead in self._ahead.values():
-            found += ahead.take(at_most - len(found), reached)
+        found = {}
+        for topic, ahead in self._ahead.items():
+            if taken := ahead.take(at_most, reached):
+                found[topic] = taken
+                at_most -= len(taken)
         return found
 
     def close(self) -> None:

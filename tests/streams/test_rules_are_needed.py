@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -96,13 +97,13 @@ def _keeps_a_batch_through_a_rebalance(_: Play) -> Iterator[None]:
     read = Engine._read
 
     def unfiltered(engine: Engine, assignment: Assignment) -> Batch:
-        kept: list[Any] = []
+        kept: defaultdict[Any, list[Any]] = defaultdict(list)
         owns = assignment.owns
 
         def noting(message: Any) -> Any:
             partition = owns(message)
             if partition is not None:
-                kept.append((partition, message))
+                kept[partition, message.topic()].append(message)
             return partition
 
         with patch.object(assignment, "owns", noting):

@@ -51,7 +51,7 @@ def test_a_gap_that_a_transaction_left_is_no_skip(stage: Stage, end: str) -> Non
             producer = stage.kafka.producer({"transactional.id": "a service's"})
             producer.init_transactions(1.0)
             producer.begin_transaction()
-            producer.produce(topic, b"", None, partition, None)
+            producer.produce(topic, b"", None, partition)
             getattr(producer, end)(1.0)
     worker.stop()
     for n in range(8):

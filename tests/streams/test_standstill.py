@@ -129,7 +129,7 @@ def test_a_marker_at_the_end_of_the_log_is_nothing_to_be_read(stage: Stage, work
         producer.init_transactions(1.0)
         producer.begin_transaction()
         if end == "abort_transaction":
-            producer.produce(topic, b"", None, 0, None)
+            producer.produce(topic, b"", None, 0)
         getattr(producer, end)(1.0)
     look_again(stage, worker, times=4)
     stage.check()
