@@ -96,9 +96,9 @@ class Sink:
         reported = time.monotonic()
         try:
             while not self._stopping.is_set():
-                self._take(reader)
+                took = self._take(reader)
                 self._commit_due()
-                standstill.check(self._positions)
+                standstill.check(self._positions, ran_dry=not took)
                 if time.monotonic() - reported >= _REPORT:
                     self._report()
                     reported = time.monotonic()
@@ -166,14 +166,15 @@ class Sink:
     def _positions(self) -> dict[Place, int]:
         return {place: self._buffers[self._tables[place[0]]].next_offset(place) for place in self._places()}
 
-    def _take(self, reader: Reader) -> None:
-        """Read once, into the buffers."""
+    def _take(self, reader: Reader) -> int:
+        """Read once, into the buffers; how many messages."""
         read = reader.read(_POLL)
         now = time.monotonic()
         for message in read.messages:
             self._buffers[self._tables[message.topic]].add(message, now)
         for place, offset in read.ends.items():
             self._buffers[self._tables[place[0]]].reach(place, offset, now)
+        return len(read.messages)
 
     def _commit_due(self) -> None:
         """Commit the tables whose time has come, and the fullest ones while all together hold too much."""

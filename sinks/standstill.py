@@ -27,15 +27,19 @@ class Standstill:
         self._clock = clock
         self._checked = clock()
         self._before: dict[Place, tuple[int, int]] = {}
+        self._ran_dry = False
 
-    def check(self, positions: Callable[[], Mapping[Place, int]]) -> None:
-        """`positions` gives the offset that is read next, by place. Raises BrokerError where one has not moved since
-        the last look though there was a message already. To be called between all reads.
+    def check(self, positions: Callable[[], Mapping[Place, int]], ran_dry: bool) -> None:
+        """`positions` gives the offset that is read next, by place; `ran_dry` says that the last read gave nothing.
+
+        Raises BrokerError where one has not moved since the last look though there was a message already. To be called
+        between all reads. While these always give something, what is missing may come after that.
         """
+        self._ran_dry = self._ran_dry or ran_dry
         passed = self._clock() - self._checked
-        if passed < _INTERVAL:
+        if passed < _INTERVAL or not self._ran_dry:
             return
-        self._checked = self._clock()
+        self._checked, self._ran_dry = self._clock(), False
         # where the caller waited for something else, nothing was read meanwhile
         before, self._before = self._before if passed < 2 * _INTERVAL else {}, {}
         with suppress(BrokerError):  # where Kafka is away, nobody gets on

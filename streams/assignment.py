@@ -151,9 +151,9 @@ class Assignment:
         self._gauge()
         return True
 
-    def look_around(self) -> None:
+    def look_around(self, ran_dry: bool) -> None:
         """Now and then, between batches: see `Lookout.look`."""
-        self._lookout.look(self.partitions.values())
+        self._lookout.look(self.partitions.values(), ran_dry)
 
     def close(self) -> None:
         """Leave without giving up the static membership: the consumer first, the databases are closed after it."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -221,6 +221,7 @@ class Engine:
     def _read(self, assignment: Assignment) -> Batch:
         """Gather for one transaction interval, or until the batch is large enough by count or by bytes."""
         messages: defaultdict[tuple[Partition, str], list[Message]] = defaultdict(list)
+        found: Sequence[Message] = ()
         many = size = 0
         deadline = self._clock() + (0 if assignment.replaying else self._interval)
         while many < self._settings.batch_events and size < self._settings.batch_bytes:
@@ -239,7 +240,7 @@ class Engine:
                     size += len(message.value() or b"")
             if not found or self._stopping.is_set():
                 break
-        assignment.look_around()
+        assignment.look_around(ran_dry=not found)
         # a rebalance inside the loop may have taken partitions away that messages were read for before
         current = assignment.partitions
         kept = {(p, topic): found for (p, topic), found in messages.items() if current.get(p.number) is p and p.live}

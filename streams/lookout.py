@@ -23,6 +23,7 @@ _TOPICS_SECONDS = 1.0
 _CLOCK_SKEW_MS = 60_000
 _NO_ANSWER = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._WAIT_COORD)
 _SILENCES = 5  # more than one would come of an open transaction of a predecessor
+_STILL = 2  # looks, each after the consumer had nothing to give; after one, a fetch may still be on its way
 
 
 class Lookout:
@@ -46,6 +47,7 @@ class Lookout:
         self._clock = clock
         self._topic_ids: Callable[[], Mapping[str, str] | None] = dict
         self._silences = 0
+        self._ran_dry = False
         session = settings.session_timeout.total_seconds()
         self._due = {
             self._let_idle_topics_follow: _IDLE_SECONDS,
@@ -55,8 +57,12 @@ class Lookout:
         }
         self._looked = dict.fromkeys(self._due, clock())
 
-    def look(self, partitions: Iterable[Partition]) -> None:
-        """What is due. Raises BrokerError where the consumer does not get on, TopicMismatch where a topic changed."""
+    def look(self, partitions: Iterable[Partition], ran_dry: bool) -> None:
+        """What is due. Raises BrokerError where the consumer does not get on, TopicMismatch where a topic changed.
+
+        `ran_dry`: the consumer had nothing more to give just now.
+        """
+        self._ran_dry = self._ran_dry or ran_dry
         owned = list(partitions)
         for look, seconds in self._due.items():
             if self._clock() - self._looked[look] >= seconds:
@@ -84,21 +90,23 @@ class Lookout:
         """Raises BrokerError where the consumer gives nothing, from one look to the next, of what was there already.
 
         A client of librdkafka 2.16 that was told of no broker at all, as where the only one restarts, may never find
-        one again (issue 5301).
+        one again (issue 5301). While it always has something to give, what is missing may come after that.
         """
+        if not self._ran_dry:
+            return
+        self._ran_dry = False
         for partition in partitions:
             before, partition.waiting = partition.waiting, {}
             for topic in self._topics if partition.live else ():
                 at, (_, end) = partition.meta.applied.get(topic, 0), self._ends.of(topic, partition.number)
-                known_at, known_end = before.get(topic, (at, at))
-                if known_at == at < known_end and anything_between(
-                    self._clients, partition.number, topic, at, known_end
-                ):
+                known_at, known_end, times = before.get(topic, (at, at, 0))
+                times = times + 1 if known_at == at < known_end else 0
+                if times >= _STILL and anything_between(self._clients, partition.number, topic, at, known_end):
                     raise BrokerError(
                         f"{topic}/{partition.number}: the consumer stands still at offset {at}, though the log goes "
                         f"on to {end}. Start this worker again"
                     )
-                partition.waiting[topic] = at, end
+                partition.waiting[topic] = at, end, times
 
     def _check_connected(self, partitions: list[Partition]) -> None:
         """Raises BrokerError where partitions wait, or there are none, while another client reaches Kafka and the

@@ -25,8 +25,8 @@ class Partition:
     """Where live processing goes on, by topic; known once the committed offsets were read."""
     unseen: set[str] = field(default_factory=set)
     """Topics of which no message has come since the partition went live."""
-    waiting: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Where it was and where the log ended, by topic, when it was last looked at."""
+    waiting: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    """By topic, when it was last looked at: where it was, where the log ended, at how many looks it had not moved."""
     unclaimed: bool = False
     """Whether the group has not committed where it starts for some topic of it."""
     cut: set[str] = field(default_factory=set)

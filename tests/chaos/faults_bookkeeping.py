@@ -55,7 +55,7 @@ def lose_worker_id(site: Site, rng: random.Random) -> None:
     with down(worker):
         file = worker.state_dir / "worker_id"
         content = rng.choice((None, b"", rng.randbytes(20)))
-        file.unlink() if content is None else file.write_bytes(content)
+        file.unlink(missing_ok=True) if content is None else file.write_bytes(content)
     site.until_progress()
 
 

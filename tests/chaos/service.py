@@ -88,7 +88,7 @@ class Service(end_to_end.Service):
                 return
             starting = not self.health()
             code = self.process.stop(STOP_SECONDS)
-            well = code == 0 or (starting and code == SIGTERMED)
+            well = code == 0 or (starting and code in (SIGTERMED, -signal.SIGTERM))  # the latter before its guard knew
             assert well, f"{self.name} ended with {code} after SIGTERM:\n{self.process.log_tail()}"
 
     def pause(self) -> None:

@@ -34,9 +34,9 @@ def look(installation: Settings, place: Place) -> Callable[..., None]:
     passed = [0.0]
     standstill = Standstill(installation, lambda: passed[0])
 
-    def look(at: int, seconds: float = INTERVAL) -> None:
+    def look(at: int, seconds: float = INTERVAL, ran_dry: bool = True) -> None:
         passed[0] += seconds
-        standstill.check(lambda: {(place[0], 0): 0, place: at})
+        standstill.check(lambda: {(place[0], 0): 0, place: at}, ran_dry)
 
     return look
 
@@ -46,6 +46,14 @@ def test_a_consumer_that_does_not_move_though_there_is_more_ends_the_sink(
 ) -> None:
     look(1)
     with pytest.raises(BrokerError, match=rf"{place[0]}/1 at offset 1\. Start this sink again"):
+        look(1)
+
+
+def test_while_the_consumer_always_has_something_one_may_come_later(look: Callable[..., None]) -> None:
+    for _ in range(4):
+        look(1, ran_dry=False)
+    look(1)
+    with pytest.raises(BrokerError):
         look(1)
 
 
@@ -83,4 +91,4 @@ def test_where_kafka_is_away_nobody_stands_still(installation: Settings, place: 
     standstill = Standstill(away, lambda: passed[0])
     for _ in range(2):
         passed[0] += INTERVAL
-        standstill.check(lambda: {place: 1})
+        standstill.check(lambda: {place: 1}, ran_dry=True)
