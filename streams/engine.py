@@ -12,11 +12,11 @@ between batches, inside `consume`.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -36,8 +36,9 @@ from flyback.settings import Settings
 from flyback.streams import dlq
 from flyback.streams.admission import Admission
 from flyback.streams.assignment import Assignment
+from flyback.streams.batch import Batch, Work
 from flyback.streams.clients import Clients, Message
-from flyback.streams.matcher import Matched
+from flyback.streams.matcher import Matched, TooMuch
 from flyback.streams.messages import Message as ValidMessage
 from flyback.streams.messages import Predictions
 from flyback.streams.outputs import Output, Outputs
@@ -53,24 +54,6 @@ _CHUNK = 1_000
 _MAX_ABORTS = 20
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.25, 5.0
 _LONGEST_STEP = 6  # transaction time-outs; sending offsets, committing and aborting take 5 at most
-
-
-@dataclass
-class Batch:
-    """Messages of live partitions, by partition and topic, and the group metadata at the time they were read."""
-
-    messages: dict[tuple[Partition, str], list[Message]]
-    group_metadata: Any
-
-
-@dataclass
-class Work:
-    """What a batch comes to: what to write to Kafka, and then what to remember of each partition."""
-
-    outputs: list[Output] = field(default_factory=list)
-    offsets: dict[tuple[str, int], int] = field(default_factory=dict)
-    steps: list[tuple[Partition, Matched, Meta]] = field(default_factory=list)
-    events: Counter[str] = field(default_factory=Counter)
 
 
 class Engine:
@@ -186,15 +169,24 @@ class Engine:
         try:
             self._restore(self._assignment)
             batch = self._read(self._assignment)
-            if not batch.messages:
-                return
-            work = self._work(batch)
-            self._check_dead_letters(work)
-            self._commit(work, batch)
+            if batch.messages:
+                self._process(batch)
         except (UnknownSchema, RegistryUnavailable, TransactionAborted) as cause:
             self._drop(self._assignment, cause)
-        else:
-            self._remember(work)
+
+    def _process(self, batch: Batch) -> None:
+        """In one transaction; in several, where what the messages pair with is too much for one."""
+        self._step_began = time.monotonic()
+        try:
+            work = self._work(batch)
+        except TooMuch:
+            for half in batch.halves():
+                if not self._stopping.is_set():
+                    self._process(half)
+            return
+        self._check_dead_letters(work)
+        self._commit(work, batch)
+        self._remember(work)
 
     def _restore(self, assignment: Assignment) -> None:
         while self._clock() >= self._not_before and not assignment.restored():
@@ -208,8 +200,16 @@ class Engine:
 
     def _replay(self, partition: Partition, messages: dict[str, list[Message]]) -> None:
         """Take replayed messages into the state; what they derive was written long ago."""
-        batch = Batch({(partition, topic): found for topic, found in messages.items()}, None)
-        for _, matched, meta in self._match(batch).steps:
+        self._take(Batch({(partition, topic): found for topic, found in messages.items()}, None))
+
+    def _take(self, batch: Batch) -> None:
+        try:
+            work = self._match(batch)
+        except TooMuch:
+            for half in batch.halves():
+                self._take(half)
+            return
+        for partition, matched, meta in work.steps:
             self._write(partition, matched, meta)
 
     def _claim(self, partition: Partition, assignment: Assignment) -> None:
@@ -268,8 +268,13 @@ class Engine:
             meta.applied[topic] = work.offsets[topic, partition.number] = messages[-1].offset() + 1
             meta.watermarks[topic] = max(admitted.latest, meta.watermarks.get(topic, 0))
             work.events[topic] += len(messages)
+        most = left = self._settings.batch_bytes if sum(map(len, batch.messages.values())) > 1 else math.inf
         for partition, (meta, valid, predictions) in shares.items():
-            work.steps.append((partition, partition.matcher.match(valid, meta, predictions), meta))
+            matched = partition.matcher.match(valid, meta, predictions, most)
+            left -= matched.paired_bytes
+            if left < 0:
+                raise TooMuch
+            work.steps.append((partition, matched, meta))
         return work
 
     def _results(self, partition: int, matched: Matched) -> Iterable[Output]:

@@ -6,6 +6,7 @@ the engine writes what `match` returns after its transaction is committed.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,11 @@ from flyback.streams.state import Meta, Store
 
 _BUCKETS = 64  # in a window: what arrives in the same one may be forgotten together, with the last of it
 _TOGETHER = 1_000  # keys that are forgotten together at most, so that a batch forgets a bounded number of them
+_LOOKED_UP = 64  # keys at a time, whatever stands under them
+
+
+class TooMuch(Exception):
+    """What messages pair with has more bytes than may be held at once: match fewer of them."""
 
 
 class Pair(NamedTuple):
@@ -46,6 +52,8 @@ class Matched:
     duplicates: Counter[str] = field(default_factory=Counter)
     counts: dict[Cell, Counts] = field(default_factory=dict)
     expired: int = 0
+    paired_bytes: int = 0
+    """Of the values in `pairs`."""
     writes: dict[bytes, bytes | None] = field(default_factory=dict)
 
 
@@ -60,12 +68,19 @@ class Matcher:
         self.bucket_ms = max(1, window_ms // _BUCKETS)
         self.expired_to, self.expired_in = entries.EXPIRY, 0
 
-    def match(self, messages: Sequence[Message], meta: Meta, predictions: Sequence[Predictions] = ()) -> Matched:
+    def match(
+        self,
+        messages: Sequence[Message],
+        meta: Meta,
+        predictions: Sequence[Predictions] = (),
+        most_bytes: float = math.inf,
+    ) -> Matched:
         """Match messages and predictions, and forget what left the window by `meta`'s watermarks.
 
-        `meta` is how far the partition will be after this batch; it is part of the writes.
+        `meta` is how far the partition will be after this batch; it is part of the writes. Raises TooMuch where more
+        than `most_bytes` are looked up or paired.
         """
-        step = _Step(self, messages)
+        step = _Step(self, messages, most_bytes)
         left = step.predictions(predictions, messages)
         # of several copies the first by offset counts; how the topics' events lie between each other does not matter
         for message in sorted([*messages, *left], key=attrgetter("offset")):
@@ -89,7 +104,7 @@ class Matcher:
 class _Step:
     """One batch over one store: reads see the batch's own writes."""
 
-    def __init__(self, matcher: Matcher, messages: Sequence[Message]) -> None:
+    def __init__(self, matcher: Matcher, messages: Sequence[Message], most_bytes: float) -> None:
         self._matcher = matcher
         self._window_ms = matcher.window_ms
         self._waiting: dict[bytes, list[bytes]] = defaultdict(list)
@@ -102,10 +117,20 @@ class _Step:
         self._cells: dict[bytes, Cell] = {}
         self.matched = Matched()
         self._writes = self.matched.writes
-        keys = list(_looked_up(messages))
-        self._known = dict(zip(keys, matcher.store.get(keys), strict=True))
+        self._most_bytes = most_bytes
+        self._known: dict[bytes, bytes | None] = {}
+        self._look_up(list(_looked_up(messages)))
         for header, schema in {message.value[: wire.HEADER]: message.schema for message in messages}.items():
             self._keep_schema(header, schema)
+
+    def _look_up(self, keys: list[bytes]) -> None:
+        size = 0
+        for i in range(0, len(keys), _LOOKED_UP):
+            stored = self._matcher.store.get(keys[i : i + _LOOKED_UP])
+            self._known.update(zip(keys[i : i + _LOOKED_UP], stored, strict=True))
+            size += sum(map(len, filter(None, stored)))
+            if size > self._most_bytes:
+                raise TooMuch
 
     def _keep_schema(self, value: bytes, schema: Schema) -> None:
         key = entries.schema_key(wire.schema_id(value))
@@ -260,6 +285,9 @@ class _Step:
 
     def _pair(self, episode: bytes, cell: Cell, pair: Pair) -> None:
         self.matched.pairs.append(pair)
+        self.matched.paired_bytes += len(pair.prediction.value) + len(pair.feedback.value)
+        if self.matched.paired_bytes > self._most_bytes:
+            raise TooMuch
         if pair.prediction.arrived_at not in self._counted(cell):
             return
         if pair.feedback.arrived_at >= closes_at(cell, self._window_ms):

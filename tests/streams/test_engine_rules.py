@@ -464,3 +464,26 @@ def predictions_kept(worker: Worker, task: str, many: int, partition: int) -> li
     assert worker.engine is not None and worker.engine._folder is not None
     kept = {key for key, _ in worker.engine._folder.store(partition).scan(entries.PREDICTION)}
     return [f"p{i}" for i in range(many) if entries.PREDICTION + entries.episode_of(task, f"p{i}") in kept]
+
+
+def test_feedback_on_large_predictions_takes_as_many_transactions_as_their_bytes_need(stage: Stage) -> None:
+    large = "x" * 50_000
+    predictions = [a_prediction(f"t{i}", input={"content_type": "text/plain", "body": large}) for i in range(20)]
+    worker = stage.worker(batch_bytes=200_000)
+    stage.send(*predictions)
+    stage.settle(worker)
+    before = committed(stage)
+    stage.send(*(a_correction(f"t{i}") for i in range(20)))
+    stage.settle(worker)
+    stage.check()
+    assert stage.derived().total() == 20
+    assert committed(stage) - before >= 5
+    worker.kill()
+    worker.wipe()
+    stage.send(a_correction("t0", correction_id="later"))
+    stage.settle(worker)
+    stage.check()
+
+
+def committed(stage: Stage) -> int:
+    return sum(call == "commit_transaction" for _, call in stage.kafka.calls)

@@ -13,8 +13,9 @@ import pytest
 from flyback.errors import BrokerError
 from flyback.streams import entries, restore
 from flyback.streams.assignment import Assignment
+from flyback.streams.batch import Batch, Work
 from flyback.streams.deliveries import Deliveries
-from flyback.streams.engine import Batch, Engine, Work
+from flyback.streams.engine import Engine
 from flyback.streams.matcher import Matcher
 from flyback.streams.state import Meta
 from flyback.streams.transactions import TransactionAborted, Transactions
