@@ -39,7 +39,7 @@ _PURGE_SECONDS = 5.0
 _LOG_SECONDS = 60.0
 _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.25, 10.0
 _MISSING_TOPIC = ("_MSG_TIMED_OUT", "_UNKNOWN_TOPIC", "UNKNOWN_TOPIC_OR_PART")
-_CLOSED = ("_PURGE_QUEUE", "_PURGE_INFLIGHT")
+_PURGED = ("_PURGE_QUEUE", "_PURGE_INFLIGHT")
 
 # Not structlog: this runs inside other people's services, and structlog that nobody configured prints to stdout.
 # `flyback.logs.configure` renders these lines like all others.
@@ -99,12 +99,13 @@ class Delivery:
         self._lock = threading.Lock()
         self._settled = threading.Condition(self._lock)
         self._held: dict[str, deque[tuple[float, Outgoing]]] = {record: deque() for record in self._topics}
-        self._refused: deque[tuple[Outgoing, KafkaError]] = deque()
+        self._refused: deque[tuple[Outgoing, float, KafkaError]] = deque()
         self._login = Login(self._settings, _log.warning)
         self._producer: Producer | None = None
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
-        self._fatal = False
+        self._unusable = False
+        self._acknowledged_at = time.monotonic()
         self._giving_up = False
         self._flushing = 0
         self._telling = 0
@@ -132,9 +133,9 @@ class Delivery:
                 self._start()
             self._waiting += 1
             self._bytes += event.size
-            held = self._held[event.record]
-            if held or not self._produce(event):
-                held.append((time.monotonic() + self._timeout, event))
+            held, deadline = self._held[event.record], time.monotonic() + self._timeout
+            if held or not self._produce(event, deadline):
+                held.append((deadline, event))
 
     def stats(self) -> Stats:
         with self._lock:
@@ -234,10 +235,10 @@ class Delivery:
 
         threading.Thread(target=ask, name="flyback-schemas", daemon=True).start()
 
-    def _produce(self, event: Outgoing) -> bool:
+    def _produce(self, event: Outgoing, deadline: float) -> bool:
         """Give the event to librdkafka, which copies it; False where it must be held. Called with the lock held."""
         schema_id = self._ids.get(event.record)
-        if schema_id is None or self._producer is None or self._fatal:
+        if schema_id is None or self._producer is None or self._unusable:
             return False
         try:
             self._producer.produce(
@@ -245,21 +246,21 @@ class Delivery:
                 wire.frame(schema_id, event.body),
                 event.key,
                 headers=event.headers,
-                on_delivery=partial(self._reported, event),
+                on_delivery=partial(self._reported, event, deadline),
             )
         except BufferError:  # librdkafka frees the room of a delivered event a moment after it reports it
             return False
         except KafkaException as error:
             reason = error.args[0]
             if reason.fatal():
-                self._fatal = True
+                self._unusable = True
                 return False
-            self._refused.append((event, reason))
+            self._refused.append((event, deadline, reason))
         return True
 
     def _run(self, stop: threading.Event) -> None:
         while not stop.is_set() and (producer := self._producer):
-            if self._fatal:
+            if self._unusable:
                 producer = self._replace_producer(producer)
             # flush does not wait for a batch to fill
             self._serve(producer.flush if self._flushing else producer.poll, _POLL_SECONDS)
@@ -277,7 +278,7 @@ class Delivery:
         try:
             call(seconds)
         except (KafkaException, SystemError):
-            self._fatal = True
+            self._unusable = True
 
     def _advance(self, record: str) -> bool:
         """Produce or fail the first held event of a record; False where there is none, or it has to wait."""
@@ -287,7 +288,7 @@ class Delivery:
                 return False
             deadline, event = held[0]
             if not self._giving_up:
-                if self._produce(event):
+                if self._produce(event, deadline):
                     held.popleft()
                     return True
                 if time.monotonic() < deadline:
@@ -295,6 +296,8 @@ class Delivery:
             held.popleft()
         if self._giving_up:
             error = DeliveryFailed("closed", "the client was closed before this event could be sent")
+        elif event.record in self._ids:
+            error = self._failure(event, KafkaError(KafkaError._MSG_TIMED_OUT))
         else:
             error = DeliveryFailed(
                 "no_schema_id",
@@ -305,30 +308,39 @@ class Delivery:
         return True
 
     def _replace_producer(self, old: Producer) -> Producer:
-        """An idempotent producer refuses everything after a fatal error: go on with a new one."""
+        """An idempotent producer refuses everything after a fatal error, and one that lost all brokers may never find
+        them again (librdkafka's issue 5301): go on with a new one. What this one has not sent is held for that one.
+        """
         old.purge()
         self._serve(old.flush, _PURGE_SECONDS)
         with self._lock:
             new = self._producer = self._new_producer()
-            self._fatal = False
-        _log.warning("Kafka's client met a fatal error and was replaced")
+            self._unusable = False
+            self._acknowledged_at = time.monotonic()
+        _log.warning("Kafka's client met a fatal error, or acknowledged nothing in time, and was replaced")
         return new
 
-    def _reported(self, event: Outgoing, error: KafkaError | None, message: Message | None = None) -> None:
-        if error is None and message is not None and message.offset() is None:
-            self._send_again(event)
+    def _reported(
+        self, event: Outgoing, deadline: float, error: KafkaError | None, message: Message | None = None
+    ) -> None:
+        """A copy does no harm, a loss does: what may not have arrived is sent again until its deadline."""
+        if error is None:
+            # concluded from what was sent later, as librdkafka does where it knows of no offset: that may be wrong
+            unsure = message is not None and message.offset() is None
         else:
-            self._settle(event, None if error is None else self._failure(event, error))
-
-    def _send_again(self, event: Outgoing) -> None:
-        """Kafka's client calls it delivered, but knows of no offset: it concludes that from what was sent later.
-
-        A partition that has just got its leader refuses one batch and takes the next one from a producer that is new
-        to it, so that the conclusion may be wrong (found in librdkafka 2.16). A copy does no harm, a loss does.
-        """
-        with self._lock:
-            if not self._produce(event):
-                self._held[event.record].append((time.monotonic() + self._timeout, event))
+            unsure = self._unusable and error.name() in _PURGED
+        if unsure and not self._giving_up and time.monotonic() < deadline:
+            with self._lock:
+                if not self._produce(event, deadline):
+                    self._held[event.record].append((deadline, event))
+            return
+        if unsure and error is None:
+            error = KafkaError(KafkaError._MSG_TIMED_OUT)
+        self._settle(event, None if error is None else self._failure(event, error))
+        if error is None:
+            self._acknowledged_at = time.monotonic()
+        elif error.code() == KafkaError._MSG_TIMED_OUT and time.monotonic() - self._acknowledged_at > self._timeout:
+            self._unusable = True
 
     def _failure(self, event: Outgoing, error: KafkaError) -> DeliveryFailed:
         code, topic = error.name(), self._topics[event.record]
@@ -339,7 +351,7 @@ class Delivery:
                 f"{topic}: not acknowledged within {self._timeout:g} s ({error.str()}): does Kafka answer at "
                 f"{self._settings.bootstrap_servers}, and does the topic exist? `flyback topics create` makes it"
             )
-        elif code in _CLOSED:
+        elif code in _PURGED:
             text = f"{topic}: the client was closed before Kafka acknowledged this event; it may have arrived or not"
         else:
             text = f"{topic}: {error.str()}"

@@ -290,3 +290,30 @@ def test_what_is_called_delivered_without_an_offset_is_sent_again(
     assert client.flush(timeout=30) == 0
     assert only(settings, "predictions").event["prediction_id"] == refused.prediction_id
     assert (client.stats().sent, client.stats().failed) == (1, 0)
+
+
+def test_a_client_that_gets_no_answer_for_too_long_is_replaced_and_takes_along_what_waits(
+    settings: Settings, make_client: MakeClient, dead_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # librdkafka may never look again for brokers that it lost (its issue 5301): this one does not find them at first
+    made: list[Producer] = []
+
+    def lost_at_first(config: dict[str, Any], **given: Any) -> Producer:
+        made.append(Producer(config | ({} if made else {"bootstrap.servers": dead_address}), **given))
+        return made[-1]
+
+    monkeypatch.setattr(delivery, "Producer", lost_at_first)
+    failed: list[str] = []
+    client = make_client(
+        bootstrap_servers=settings.bootstrap_servers,
+        topic_prefix=settings.topic_prefix,
+        delivery_timeout="10s",
+        on_error=lambda kind, ids, error: failed.append(ids["prediction_id"]),
+    )
+    first = client.predict(task_id="t", actor=model("m"), input="in", output="out")
+    time.sleep(4)
+    second = client.predict(task_id="t", actor=model("m"), input="in", output="out")
+    assert client.flush(timeout=60) == 0
+    assert failed == [first.prediction_id]
+    assert only(settings, "predictions").event["prediction_id"] == second.prediction_id
+    assert len(made) == 2
