@@ -25,9 +25,10 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from flyback import metrics
+from flyback import history, metrics
 from flyback.errors import BrokerError, LakeError, RegistryUnavailable, UnknownSchema
 from flyback.logs import get_logger
+from flyback.schemas import wire
 from flyback.schemas.catalog import Catalog, open_catalog
 from flyback.schemas.rules import MAX_MICROS
 from flyback.settings import Settings
@@ -216,7 +217,7 @@ class Sink:
             return with_provenance(dead_letters.rows(messages), messages)
         (topic,) = table.topics(self._topology)
         decoder = Decoder(table.record, self._sources[topic].partitions, self._settings.max_event_bytes, self._catalog)
-        decoded = self._when_schemas_are_known(lambda given_up: decoder.decode(messages, given_up))
+        decoded = self._when_schemas_are_known(messages, lambda given_up: decoder.decode(messages, given_up))
         for rejected in decoded.rejected:
             self._reject(messages[rejected.index], rejected)
         return with_provenance(decoded.columns, [messages[i] for i in decoded.kept])
@@ -226,7 +227,7 @@ class Sink:
         metrics.SINK_SKIPPED.labels(message.topic, rejected.reason).inc()
         self._dead_letters.send(message, rejected.reason, rejected.message)
 
-    def _when_schemas_are_known(self, decode: Callable[[frozenset[int]], _T]) -> _T:
+    def _when_schemas_are_known(self, messages: Sequence[Message], decode: Callable[[frozenset[int]], _T]) -> _T:
         """An unknown schema id is no poison at once: a newer producer may be ahead of the registry or of us."""
         deadlines: dict[int, float] = {}
         given_up: frozenset[int] = frozenset()
@@ -236,14 +237,30 @@ class Sink:
             except UnknownSchema as error:
                 timeout = self._settings.unknown_schema_timeout.total_seconds()
                 deadline = deadlines.setdefault(error.schema_id, time.monotonic() + timeout)
-                if time.monotonic() < deadline:
-                    self._wait("unknown_schema", str(error), min(1.0, timeout / 10))
-                elif self._settings.unknown_schema == "dead-letter":
+                if time.monotonic() >= deadline and self._settings.unknown_schema == "stop":
+                    raise
+                if time.monotonic() >= deadline and self._passed_by_worker(messages, error.schema_id):
                     given_up |= {error.schema_id}
                 else:
-                    raise
+                    self._wait("unknown_schema", str(error), min(1.0, timeout / 10))
             finally:
                 self._waiting = None
+
+    def _passed_by_worker(self, messages: Sequence[Message], schema_id: int) -> bool:
+        """Whether the worker is past all raw messages of this schema: if it knew it, so does the registry by then.
+
+        Else it could join what the lake has no row of.
+        """
+        header = wire.frame(schema_id, b"")
+        last = {
+            (message.topic, message.partition): message.offset
+            for message in messages
+            if message.topic in self._topology.raw and (message.value or b"").startswith(header)
+        }
+        if not last:
+            return True
+        found = self._patiently("broker", lambda: history.committed(self._settings, self._settings.group, last))
+        return all(found[place] > offset for place, offset in last.items())
 
     def _patiently(self, cause: str, attempt: Callable[[], _T]) -> _T:
         """Try until it works: what is outside may be down for a while. Raises _Stopped once `stop()` was called."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from flyback.errors import RefusedToStart, RegistryUnavailable, TopicMismatch, UnknownSchema
@@ -195,9 +196,21 @@ def test_a_schema_that_stays_unknown_stops_the_sink_or_is_skipped_as_configured(
     with pytest.raises(UnknownSchema, match="99"):
         Sink(soon, topology, CATALOG).run()
     assert landed(settings.lake) == {}
-    with running(changed(soon, unknown_schema="dead-letter"), topology):
+    with running(changed(soon, unknown_schema="dead-letter"), topology) as sink:
+        eventually(lambda: sink.status()["waiting_for"] == "unknown_schema", "it waits")
+        time.sleep(3 * soon.unknown_schema_timeout.total_seconds())
+        assert landed(settings.lake) == {}, "the worker may still learn the schema, and join the event"
+        pass_by(settings, topology.topic_of("Prediction"))
         eventually(lambda: all_landed(settings, written), "the offset")
     assert tasks(settings, "predictions") == []
+
+
+def pass_by(settings: Settings, topic: str) -> None:
+    """Let the worker be past all messages of a topic."""
+    consumer = Consumer(settings.kafka() | {"group.id": settings.group})
+    places = [TopicPartition(topic, partition, 1) for partition in range(settings.partitions)]
+    consumer.commit(offsets=places, asynchronous=False)
+    consumer.close()
 
 
 def test_a_lake_that_cannot_be_written_is_waited_for(
