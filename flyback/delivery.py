@@ -40,6 +40,8 @@ _LOG_SECONDS = 60.0
 _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.25, 10.0
 _MISSING_TOPIC = ("_MSG_TIMED_OUT", "_UNKNOWN_TOPIC", "UNKNOWN_TOPIC_OR_PART")
 _PURGED = ("_PURGE_QUEUE", "_PURGE_INFLIGHT")
+_OF_THE_CLIENT = ("_FATAL", "OUT_OF_ORDER_SEQUENCE_NUMBER", "UNKNOWN_PRODUCER_ID", "_INCONSISTENT")
+"""Errors after which an idempotent producer refuses everything."""
 
 # Not structlog: this runs inside other people's services, and structlog that nobody configured prints to stdout.
 # `flyback.logs.configure` renders these lines like all others.
@@ -78,6 +80,16 @@ class Outgoing:
         return wire.HEADER + len(self.body) + len(self.key) + sum(len(value or b"") for _, value in self.headers)
 
 
+class _Sending:
+    """One event in the hands of Kafka's client, and until when (monotonic) it may be sent again."""
+
+    __slots__ = ("deadline", "event")
+
+    def __init__(self, event: Outgoing, deadline: float) -> None:
+        self.event = event
+        self.deadline = deadline
+
+
 class Delivery:
     """Thread-safe. A forked child starts with an empty buffer and a producer of its own, made when first used."""
 
@@ -99,12 +111,14 @@ class Delivery:
         self._lock = threading.Lock()
         self._settled = threading.Condition(self._lock)
         self._held: dict[str, deque[tuple[float, Outgoing]]] = {record: deque() for record in self._topics}
-        self._refused: deque[tuple[Outgoing, float, KafkaError]] = deque()
+        self._under_way: dict[_Sending, None] = {}
+        self._refused: deque[tuple[_Sending, KafkaError]] = deque()
         self._login = Login(self._settings, _log.warning)
         self._producer: Producer | None = None
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._unusable = False
+        self._cannot_replace = ""
         self._acknowledged_at = time.monotonic()
         self._giving_up = False
         self._flushing = 0
@@ -167,11 +181,14 @@ class Delivery:
         if left := self.flush(timeout):
             with self._lock:
                 self._giving_up = True
+                producer = self._producer or producer  # it may have been replaced meanwhile
             producer.purge()
             self.flush(_PURGE_SECONDS)
         self._stop.set()
         if thread is not threading.current_thread():
             thread.join(_PURGE_SECONDS)
+            for sending in list(self._under_way):  # none, unless reports were swallowed
+                self._reported(sending, KafkaError(KafkaError._PURGE_INFLIGHT))
         self._log_failures(final=True)
         with self._lock:
             self._producer = None
@@ -240,22 +257,25 @@ class Delivery:
         schema_id = self._ids.get(event.record)
         if schema_id is None or self._producer is None or self._unusable:
             return False
+        sending = _Sending(event, deadline)
+        self._under_way[sending] = None
         try:
             self._producer.produce(
                 self._topics[event.record],
                 wire.frame(schema_id, event.body),
                 event.key,
                 headers=event.headers,
-                on_delivery=partial(self._reported, event, deadline),
+                on_delivery=partial(self._reported, sending),
             )
         except BufferError:  # librdkafka frees the room of a delivered event a moment after it reports it
+            del self._under_way[sending]
             return False
         except KafkaException as error:
-            reason = error.args[0]
-            if reason.fatal():
+            if error.args[0].name() in _OF_THE_CLIENT:
+                del self._under_way[sending]
                 self._unusable = True
                 return False
-            self._refused.append((event, deadline, reason))
+            self._refused.append((sending, error.args[0]))
         return True
 
     def _run(self, stop: threading.Event) -> None:
@@ -309,37 +329,60 @@ class Delivery:
 
     def _replace_producer(self, old: Producer) -> Producer:
         """An idempotent producer refuses everything after a fatal error, and one that lost all brokers may never find
-        them again (librdkafka's issue 5301): go on with a new one. What this one has not sent is held for that one.
+        them again (librdkafka's issue 5301): go on with a new one. What this one has not delivered is held for that.
         """
+        try:
+            new = self._new_producer()
+        except FlybackError as error:  # a certificate that is not there at this moment, no more files
+            if str(error) != self._cannot_replace:
+                self._cannot_replace = str(error)
+                _log.warning("Kafka's client has to be replaced, and cannot be: %s", error)
+            self._stop.wait(_FIRST_RETRY_SECONDS)
+            return old
         old.purge()
-        self._serve(old.flush, _PURGE_SECONDS)
+        enough = time.monotonic() + _PURGE_SECONDS
+        while len(old) and time.monotonic() < enough:  # not flush, which swallows reports after a fatal error
+            self._serve(old.poll, _POLL_SECONDS)
+        now = time.monotonic()
         with self._lock:
-            new = self._producer = self._new_producer()
+            if self._giving_up or self._stop.is_set():
+                return old
+            late = [sending for sending in self._under_way if sending.deadline <= now]
+            for sending in reversed(self._under_way):
+                if sending.deadline > now:
+                    self._held[sending.event.record].appendleft((sending.deadline, sending.event))
+            self._under_way = dict.fromkeys(late)
+            self._producer = new
             self._unusable = False
-            self._acknowledged_at = time.monotonic()
+            self._acknowledged_at = now
+        for sending in late:
+            self._reported(sending, KafkaError(KafkaError._MSG_TIMED_OUT))
         _log.warning("Kafka's client met a fatal error, or acknowledged nothing in time, and was replaced")
         return new
 
-    def _reported(
-        self, event: Outgoing, deadline: float, error: KafkaError | None, message: Message | None = None
-    ) -> None:
+    def _reported(self, sending: _Sending, error: KafkaError | None, message: Message | None = None) -> None:
         """A copy does no harm, a loss does: what may not have arrived is sent again until its deadline."""
-        if error is None:
+        now, code = time.monotonic(), "" if error is None else error.name()
+        with self._lock:
+            if sending not in self._under_way:
+                return  # it goes through another client by now
+            if not self._giving_up and code in _OF_THE_CLIENT:
+                self._unusable = True
+            if not self._giving_up and code in (*_PURGED, *_OF_THE_CLIENT):
+                return  # to be taken along
+            del self._under_way[sending]
             # concluded from what was sent later, as librdkafka does where it knows of no offset: that may be wrong
-            unsure = message is not None and message.offset() is None
-        else:
-            unsure = self._unusable and error.name() in _PURGED
-        if unsure and not self._giving_up and time.monotonic() < deadline:
-            with self._lock:
-                if not self._produce(event, deadline):
-                    self._held[event.record].append((deadline, event))
-            return
-        if unsure and error is None:
+            unsure = error is None and message is not None and message.offset() is None
+            if unsure and not self._giving_up and now < sending.deadline:
+                if not self._produce(sending.event, sending.deadline):
+                    self._held[sending.event.record].append((sending.deadline, sending.event))
+                return
+            if error is None and not unsure:
+                self._acknowledged_at = now
+        if unsure:
             error = KafkaError(KafkaError._MSG_TIMED_OUT)
-        self._settle(event, None if error is None else self._failure(event, error))
-        if error is None:
-            self._acknowledged_at = time.monotonic()
-        elif error.code() == KafkaError._MSG_TIMED_OUT and time.monotonic() - self._acknowledged_at > self._timeout:
+        self._settle(sending.event, None if error is None else self._failure(sending.event, error))
+        if code == "_MSG_TIMED_OUT" and now - self._acknowledged_at > self._timeout:
             self._unusable = True
 
     def _failure(self, event: Outgoing, error: KafkaError) -> DeliveryFailed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from threading import Thread, current_thread
 from typing import Any
@@ -200,7 +201,7 @@ def test_after_a_fatal_error_of_kafkas_client_events_go_through_a_new_one(
 
         def produce(self, *args: Any, **given: Any) -> None:
             if self is made[0]:
-                raise KafkaException(KafkaError(KafkaError._FATAL, "out of sequence", fatal=True))
+                raise KafkaException(KafkaError(KafkaError._FATAL, "out of sequence"))  # it does not say `fatal`
             super().produce(*args, **given)
 
         def flush(self, timeout: float = -1) -> int:
@@ -212,8 +213,47 @@ def test_after_a_fatal_error_of_kafkas_client_events_go_through_a_new_one(
     client = make_client(delivery_timeout="500ms")
     confirm(client)
     assert client.flush(timeout=20) == 0
-    assert len(made) == 2
+    assert len(made) >= 2
     assert client.stats().failed == 1  # there is still no broker, so the new one timed out
+
+
+def test_where_no_new_client_can_be_made_events_fail_in_their_time_and_it_is_tried_again(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made: list[Producer] = []
+
+    def one_alone(*args: Any, **given: Any) -> Producer:
+        if made:
+            raise KafkaException(KafkaError(KafkaError._INVALID_ARG, "no certificate"))
+        made.append(Producer(*args, **given))
+        return made[0]
+
+    monkeypatch.setattr(delivery, "Producer", one_alone)
+    client = make_client(delivery_timeout="500ms")
+    for _ in range(2):
+        confirm(client)
+        assert client.flush(timeout=20) == 0
+    assert client.stats().failed == 2
+    assert [record.message for record in caplog.records if "cannot be" in record.message] == [
+        "Kafka's client has to be replaced, and cannot be: Kafka's client refuses these settings: no certificate"
+    ]
+
+
+def test_after_a_longer_outage_each_event_is_told_to_be_late_and_closing_tells_the_rest(
+    make_client: MakeClient,
+) -> None:
+    codes: list[str] = []
+    client = make_client(
+        delivery_timeout="500ms", on_error=lambda _, __, error: codes.append(getattr(error, "code", ""))
+    )
+    for _ in range(30):
+        confirm(client)
+        time.sleep(0.1)
+    assert "_PURGE_QUEUE" not in codes and codes
+    left = client.close(timeout=0)
+    assert len(codes) == 30
+    assert sum(code.startswith("_PURGE") or code == "closed" for code in codes) == left
+    assert client.stats().waiting == 0
 
 
 def test_a_secret_is_in_no_log_line_error_or_repr(
