@@ -242,7 +242,7 @@ class Sink:
                 if time.monotonic() >= deadline and self._passed_by_worker(messages, error.schema_id):
                     given_up |= {error.schema_id}
                 else:
-                    self._wait("unknown_schema", str(error), min(1.0, timeout / 10))
+                    self._wait("unknown_schema", str(error), max(0.25, min(1.0, timeout / 10)))
             finally:
                 self._waiting = None
 

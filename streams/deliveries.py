@@ -16,7 +16,7 @@ class Polled(Protocol):
 
 
 class Deliveries:
-    """Those of one producer: `reported` is the `on_delivery` of each of its messages.
+    """Those of one transaction: `reported` is the `on_delivery` of each of its messages.
 
     librdkafka also calls delivered what it concludes to be, since a later batch of the partition was taken; then it
     knows of no offset. A partition that has just got its leader may have refused the one and taken the other.
@@ -31,12 +31,11 @@ class Deliveries:
             self._unsure = True
 
     def finish(self, producer: Polled, timeout: float) -> None:
-        """Wait until all that was sent since the last call is there. Raises KafkaException where some may not be."""
+        """Wait until all that was sent is there. Raises KafkaException where some may not be."""
         deadline = time.monotonic() + timeout
-        while len(producer) and time.monotonic() < deadline:
+        while (left := len(producer)) and time.monotonic() < deadline:
             producer.poll(0.1)  # not flush, which goes on reporting after a fatal error was raised: a SystemError
-        unsure, self._unsure = self._unsure, False
-        if left := len(producer):
+        if left:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{left} messages were not acknowledged"))
-        if unsure:
+        if self._unsure:
             raise KafkaException(KafkaError(KafkaError._INCONSISTENT, "a message was acknowledged without an offset"))

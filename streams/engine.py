@@ -53,7 +53,8 @@ T = TypeVar("T")
 _CHUNK = 1_000
 _MAX_ABORTS = 20
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.25, 5.0
-_LONGEST_STEP = 6  # transaction time-outs; sending offsets, committing and aborting take 5 at most
+_LONGEST_STEP = 9  # transaction time-outs; acknowledgements, offsets, commit and abort take 8 at most
+_AT_ONCE = 1.0  # seconds of restoring partitions one after another; then the consumer has to be asked
 
 
 class Engine:
@@ -189,13 +190,15 @@ class Engine:
         self._remember(work)
 
     def _restore(self, assignment: Assignment) -> None:
-        while self._clock() >= self._not_before and not assignment.restored():
+        enough = time.monotonic() + _AT_ONCE
+        while self._clock() >= self._not_before and not assignment.restored() and not self._stopping.is_set():
+            self._step_began = time.monotonic()
             partition = assignment.restore(self._replay)
             if partition is None:
                 return
             if partition.unclaimed:
                 self._claim(partition, assignment)
-            if not assignment.go_live(partition):
+            if not assignment.go_live(partition) or time.monotonic() > enough:
                 return
 
     def _replay(self, partition: Partition, messages: dict[str, list[Message]]) -> None:
@@ -203,6 +206,7 @@ class Engine:
         self._take(Batch({(partition, topic): found for topic, found in messages.items()}, None))
 
     def _take(self, batch: Batch) -> None:
+        self._step_began = time.monotonic()
         try:
             work = self._match(batch)
         except TooMuch:

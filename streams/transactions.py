@@ -79,6 +79,7 @@ class Transactions:
         begun = time.monotonic()
         try:
             self._producer.begin_transaction()
+            self._deliveries = Deliveries()  # what an aborted one still reports does not count
             for output in outputs:
                 self._produce(output)
             self._ask(self._deliveries.finish, self._producer, self._timeout)

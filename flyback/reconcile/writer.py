@@ -64,12 +64,12 @@ class Writer:
         Whatever ends it before leaves whole transactions.
         """
         try:
-            self._producer.begin_transaction()
+            self._begin()
             enough = time.monotonic() + _SECONDS
             for sent, output in enumerate(outputs, 1):
                 if time.monotonic() >= enough:
                     self._commit()
-                    self._producer.begin_transaction()
+                    self._begin()
                     enough = time.monotonic() + _SECONDS
                 self._produce(output)
                 progress(sent)
@@ -80,6 +80,10 @@ class Writer:
             with contextlib.suppress(KafkaException):  # it may be committed already
                 self._producer.abort_transaction(_DELIVERY_SECONDS)
             raise
+
+    def _begin(self) -> None:
+        self._producer.begin_transaction()
+        self._deliveries = Deliveries()
 
     def _produce(self, output: Output) -> None:
         while True:

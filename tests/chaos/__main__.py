@@ -30,7 +30,9 @@ from tests.chaos.site import INTERRUPTED
 def main() -> int:
     arguments = _parser().parse_args()
     try:
-        kept = Kept(arguments.keep, arguments.seed)
+        kind = "a soak" if arguments.soak else "chaos"
+        plan_name = f"{kind} of {arguments.events} events and {arguments.kills} kills at {arguments.rate:g} a second"
+        kept = Kept(arguments.keep, arguments.seed, plan_name)
     except ValueError as error:
         sys.exit(f"python -m tests.chaos: {error}")
     seed = kept.seed

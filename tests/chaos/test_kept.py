@@ -26,6 +26,12 @@ def test_rounds_of_another_seed_are_not_taken(tmp_path: Path) -> None:
         Kept(tmp_path / "soak.json", 8)
 
 
+def test_rounds_of_another_plan_are_not_taken(tmp_path: Path) -> None:
+    Kept(tmp_path / "soak.json", 7, "chaos").add(Row("worker killed"))
+    with pytest.raises(ValueError, match="of chaos, not of a soak"):
+        Kept(tmp_path / "soak.json", 7, "a soak")
+
+
 def test_without_a_file_nothing_is_kept() -> None:
     kept = Kept(None, 7)
     kept.add(Row("worker killed"))

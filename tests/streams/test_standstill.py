@@ -52,20 +52,16 @@ def test_a_worker_whose_consumer_stands_still_ends_and_the_next_one_goes_on(stag
     stage.check()
 
 
-def test_while_the_consumer_always_has_something_a_partition_may_stand_still(stage: Stage, worker: Worker) -> None:
+def test_while_the_consumer_always_has_something_a_partition_may_stand_still(stage: Stage) -> None:
     fetch, behind = MemoryConsumer._fetch, stage.topology.raw[1]
 
     def one_topic_last(consumer: MemoryConsumer, place: tuple[str, int]) -> Iterator[object]:
         return iter(()) if consumer._topics and place[0] == behind else iter(fetch(consumer, place))
 
-    engine = worker.engine
-    assert engine is not None and engine._assignment is not None
-    stage.send(raw("Correction", correction("t")))
-    look = engine._assignment.look_around
-    with (
-        patch.object(MemoryConsumer, "_fetch", one_topic_last),
-        patch.object(engine._assignment, "look_around", lambda ran_dry: look(ran_dry=False)),
-    ):
+    worker = stage.worker(batch_events=1)
+    worker.step(20)
+    stage.send(raw("Correction", correction("t")), *(raw("Prediction", prediction("t", str(i))) for i in range(60)))
+    with patch.object(MemoryConsumer, "_fetch", one_topic_last):
         look_again(stage, worker, times=8)
     stage.settle(worker)
     stage.check()
