@@ -366,9 +366,8 @@ class Delivery:
         with self._lock:
             if sending not in self._under_way:
                 return  # it goes through another client by now
-            if not self._giving_up and code in _OF_THE_CLIENT:
-                self._unusable = True
             if not self._giving_up and code in (*_PURGED, *_OF_THE_CLIENT):
+                self._unusable = True  # where it was purged it is being replaced already
                 return  # to be taken along
             del self._under_way[sending]
             # concluded from what was sent later, as librdkafka does where it knows of no offset: that may be wrong

@@ -16,7 +16,7 @@ import math
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -170,24 +170,30 @@ class Engine:
         try:
             self._restore(self._assignment)
             batch = self._read(self._assignment)
-            if batch.messages:
-                self._process(batch)
+            for work in self._fitting(batch, self._work):
+                self._check_dead_letters(work)
+                self._commit(work, batch.group_metadata)
+                self._remember(work)
+                if self._stopping.is_set():
+                    break
         except (UnknownSchema, RegistryUnavailable, TransactionAborted) as cause:
             self._drop(self._assignment, cause)
 
-    def _process(self, batch: Batch) -> None:
-        """In one transaction; in several, where what the messages pair with is too much for one."""
+    def _fitting(self, batch: Batch, work_of: Callable[[Batch], Work]) -> Iterator[Work]:
+        """What the batch comes to; in parts, where what its messages pair with is too much to be held at once.
+
+        A part is made when the one before has been remembered. None of an empty batch.
+        """
+        if not batch.messages:
+            return
         self._step_began = time.monotonic()
         try:
-            work = self._work(batch)
+            work = work_of(batch)
         except TooMuch:
             for half in batch.halves():
-                if not self._stopping.is_set():
-                    self._process(half)
-            return
-        self._check_dead_letters(work)
-        self._commit(work, batch)
-        self._remember(work)
+                yield from self._fitting(half, work_of)
+        else:
+            yield work
 
     def _restore(self, assignment: Assignment) -> None:
         enough = time.monotonic() + _AT_ONCE
@@ -203,23 +209,15 @@ class Engine:
 
     def _replay(self, partition: Partition, messages: dict[str, list[Message]]) -> None:
         """Take replayed messages into the state; what they derive was written long ago."""
-        self._take(Batch({(partition, topic): found for topic, found in messages.items()}, None))
-
-    def _take(self, batch: Batch) -> None:
-        self._step_began = time.monotonic()
-        try:
-            work = self._match(batch)
-        except TooMuch:
-            for half in batch.halves():
-                self._take(half)
-            return
-        for partition, matched, meta in work.steps:
-            self._write(partition, matched, meta)
+        batch = Batch({(partition, topic): found for topic, found in messages.items()}, None)
+        for work in self._fitting(batch, self._match):
+            for _, matched, meta in work.steps:
+                self._write(partition, matched, meta)
 
     def _claim(self, partition: Partition, assignment: Assignment) -> None:
         """Commit where a partition starts, so that it starts there again even if nothing is processed."""
         work = Work(offsets={(topic, partition.number): offset for topic, offset in partition.start.items()})
-        self._commit(work, Batch({}, assignment.consumer.consumer_group_metadata()))
+        self._commit(work, assignment.consumer.consumer_group_metadata())
         partition.unclaimed = False
 
     def _read(self, assignment: Assignment) -> Batch:
@@ -290,13 +288,13 @@ class Engine:
         for cell, counts in matched.counts.items():
             yield self._outputs.rate(partition, cell, counts)
 
-    def _commit(self, work: Work, batch: Batch) -> None:
+    def _commit(self, work: Work, group_metadata: Any) -> None:
         outputs = list(work.outputs)
         offsets = []
         for (topic, number), offset in work.offsets.items():
             offsets.append(TopicPartition(topic, number, offset, metadata=self._cluster.topic_ids[topic]))
             outputs.append(self._outputs.progress(self._cluster, topic, number, offset))
-        self._transactions.commit(outputs, offsets, batch.group_metadata)
+        self._transactions.commit(outputs, offsets, group_metadata)
 
     def _remember(self, work: Work) -> None:
         """Only after the commit: what the batch means for the state, and the figures."""

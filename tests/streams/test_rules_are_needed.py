@@ -35,10 +35,10 @@ def _no_barrier(_: Play) -> AbstractContextManager[Any]:
 def _remembers_before_it_commits(_: Play) -> AbstractContextManager[Any]:
     commit = Engine._commit
 
-    def reversed_order(engine: Engine, work: Work, batch: Batch) -> None:
+    def reversed_order(engine: Engine, work: Work, group_metadata: Any) -> None:
         for partition, matched, meta in work.steps:
             engine._write(partition, matched, meta)
-        commit(engine, work, batch)
+        commit(engine, work, group_metadata)
 
     return patch.object(Engine, "_commit", reversed_order)
 
