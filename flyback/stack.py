@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from http.client import HTTPException
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Literal, Protocol, Self
@@ -265,7 +266,7 @@ def _health(endpoint: str) -> tuple[bool, dict[str, object]]:
     try:
         with urlopen(f"{endpoint}/healthz", timeout=2) as answer:  # an address of our own making
             found = json.load(answer)
-    except (OSError, ValueError):  # not up yet; 503 is an OSError as well
+    except (OSError, ValueError, HTTPException):  # not up yet, or died as it answered; 503 is an OSError as well
         return False, {}
     return True, found
 

@@ -60,7 +60,7 @@ def flyback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Flyback:
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts a command as a process of its own in an empty folder; what still runs at the end is killed."""
-    running: list[subprocess.Popen[str]] = []
+    running: list[tuple[tuple[str, ...], subprocess.Popen[str]]] = []
 
     def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
@@ -72,14 +72,15 @@ def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
             stderr=subprocess.PIPE,
             text=True,
         )
-        running.append(process)
+        running.append((arguments, process))
         return process
 
     yield start
-    for process in running:
+    for arguments, process in running:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+        _, said = process.communicate()
+        sys.stderr.write(f"{arguments} came to {process.returncode} and said:\n{said}\n")  # pytest shows it on failure
 
 
 @pytest.fixture

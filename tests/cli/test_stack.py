@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,25 @@ def test_a_stack_that_cannot_start_leaves_nothing_behind(tmp_path: Path, monkeyp
     with pytest.raises(BrokerError, match="no Kafka answers"), Stack(load(bootstrap_servers="127.0.0.1:1"), tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{", b"HT"])
+def test_a_worker_that_dies_as_it_answers_is_not_well(tmp_path: Path, begun: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        settings = load(bootstrap_servers="127.0.0.1:1", worker_http_port=0)
+        dying = Stack(settings, tmp_path)
+        dying.settings = dying.settings.model_copy(update={"worker_http_port": server.getsockname()[1]})
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(begun)
+
+        with ThreadPoolExecutor(1) as thread:
+            answered = thread.submit(answer)
+            assert dying.waiting() is None
+            answered.result()
 
 
 class Ended(stack._Supervised):
