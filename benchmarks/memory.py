@@ -92,7 +92,7 @@ def main(
         raise typer.Exit(1)
 
 
-def measure(load: Load, bootstrap: str, folder: Path) -> list[tuple[object, ...]]:
+def measure(load: Load, bootstrap: str, folder: Path) -> list[tuple[Any, ...]]:
     """One row for the worker and one for the sink."""
     configured = settings.load(
         bootstrap_servers=bootstrap,

@@ -191,6 +191,11 @@ class Server(Startable):
     def running(self) -> bool:
         return self._process is not None and self._process.running
 
+    @property
+    def pid(self) -> int | None:
+        """Process id of the guard that the server runs under; None when not running."""
+        return None if self._process is None else self._process.pid
+
     def stop(self) -> None:
         # There is nothing to save, and the embedded broker would wait for its clients to hang up.
         if self._process is not None:
