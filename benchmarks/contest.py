@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import shlex
+import shutil
 import signal
 import statistics
 import subprocess
@@ -91,7 +92,7 @@ def hold(benchmark: str, contenders: Sequence[Contender], runs: int, ground: Gro
     results = []
     for number in range(runs):
         for place, contender in enumerate(contenders):
-            folder = ground.folder / f"{number}-{place}"
+            folder = ground.folder / f"{benchmark}-{contender.size}-{place}-{number}"
             folder.mkdir(parents=True)
             command = [os.fspath(part) for part in contender.prepare(folder)]
             before = cpu_seconds_of(ground.broker)
@@ -101,6 +102,7 @@ def hold(benchmark: str, contenders: Sequence[Contender], runs: int, ground: Gro
             who = (benchmark, contender.name, contender.size, number)
             run = Run(*who, *figures, contender.events, detail)
             results.append(run)
+            shutil.rmtree(folder, ignore_errors=True)
             output.note(f"{run.contender} {run.events:,}: {run.seconds:.1f} s, {run.cpu_seconds:.1f} CPU-seconds")
     return results
 

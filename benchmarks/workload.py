@@ -8,13 +8,17 @@ from __future__ import annotations
 import random
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+
+from confluent_kafka import Producer
 
 from flyback.schemas import codec
 from flyback.schemas.catalog import BundledCatalog
 from flyback.schemas.codec import Record
-from flyback.streams.topology import partition_for
+from flyback.settings import Settings
+from flyback.streams.topology import Topology, partition_for
 
 FEEDBACK = 0.10
 EARLY = 0.10
@@ -24,11 +28,42 @@ _TEXTS = 500
 
 @dataclass
 class Expected:
-    """What a state must hold after all of it."""
+    """What there must be after all of it: first copies, the tasks that have feedback, and the bytes of all values."""
 
+    bytes: int = 0
     predictions: int = 0
     feedback: int = 0
     reviewed: set[str] = field(default_factory=set)
+
+
+def fill(settings: Settings, events: int, expected: Expected) -> dict[tuple[str, int], int]:
+    """Send so many raw events; the logs' ends by topic and partition."""
+    topology, producer = Topology(settings), bulk_producer(settings)
+    ends = Counter({(topic, number): 0 for topic in topology.raw for number in range(settings.partitions)})
+    for record, partition, key, value in messages(events, settings.partitions, expected):
+        topic = topology.topic_of(record)
+        send(producer, topic, partition, key, value)
+        ends[topic, partition] += 1
+        expected.bytes += len(value)
+    assert producer.flush(120) == 0, "the broker did not acknowledge everything"
+    return dict(ends)
+
+
+def bulk_producer(settings: Settings) -> Producer:
+    """An idempotent producer, set for throughput."""
+    return Producer(
+        settings.kafka(**{"linger.ms": 20, "compression.type": settings.compression, "enable.idempotence": True})
+    )
+
+
+def send(producer: Producer, topic: str, partition: int, key: bytes, value: bytes) -> None:
+    """Produce, waiting while the producer's buffer is full."""
+    while True:
+        try:
+            producer.produce(topic, value, key, partition)
+            return
+        except BufferError:
+            producer.poll(0.1)
 
 
 def _texts(chance: random.Random, characters: int) -> list[str]:
