@@ -56,7 +56,7 @@ def worker(bootstrap: Bootstrap = None, accept_loss: AcceptLoss = False) -> None
     from functools import partial
 
     from flyback import allocator, settings, topics
-    from flyback.streams.app import engine_on_kafka, run
+    from flyback.streams.worker import engine_on_kafka, run
 
     allocator.give_back()
     loaded = settings.load(bootstrap_servers=bootstrap)

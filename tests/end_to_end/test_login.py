@@ -38,7 +38,7 @@ with Client(on_error=told, delivery_timeout="{timeout}") as fb:
 """
 # past the look at the topics, as where a password is changed while a process runs
 RUNNING_WORKER = (
-    "import sys; from flyback import settings; from flyback.streams.app import run; sys.exit(run(settings.load()))"
+    "import sys; from flyback import settings; from flyback.streams.worker import run; sys.exit(run(settings.load()))"
 )
 RUNNING_SINK = (
     "from flyback import logs, settings; from flyback.sinks.sink import run; "

@@ -8,7 +8,7 @@ from typing import Any
 
 from flyback import settings
 from flyback.errors import RefusedToStart
-from flyback.streams import app
+from flyback.streams import worker
 
 
 class StubEngine:
@@ -46,4 +46,4 @@ class StubEngine:
 
 
 if __name__ == "__main__":
-    sys.exit(app.run(settings.load(), lambda *_: StubEngine(sys.argv[1])))
+    sys.exit(worker.run(settings.load(), lambda *_: StubEngine(sys.argv[1])))
