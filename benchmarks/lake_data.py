@@ -15,6 +15,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from benchmarks.workload import texts
 from flyback.cli import output
 from flyback.sinks import maintenance
 from flyback.sinks.columns import record_schema
@@ -38,9 +39,9 @@ class Day:
         self.predictions = predictions
         self.connection = duckdb.connect()
         self.connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
-        texts = pa.table({"i": range(_TEXTS), "body": list(_texts(random.Random(1)))})
-        self.connection.execute("CREATE TABLE texts AS FROM texts")
-        self.connection.execute(f"SET VARIABLE total = {predictions}; SET VARIABLE texts = {texts.num_rows}")
+        rows = pa.table({"i": range(_TEXTS), "body": texts(random.Random(1), _CHARACTERS, _TEXTS)})
+        self.connection.execute("CREATE TABLE texts AS FROM rows")
+        self.connection.execute(f"SET VARIABLE total = {predictions}; SET VARIABLE texts = {rows.num_rows}")
         self.connection.execute(Path(__file__).with_name("lake_rows.sql").read_text(encoding="utf-8"))
 
     def numbers(self, from_minute: int, to_minute: int) -> Iterator[range]:
@@ -138,11 +139,3 @@ def _tables() -> list[Table]:
 
 def _of(table: Table, numbers: range) -> str:
     return f"FROM {table.name}_of({numbers.start}, {numbers.stop})"
-
-
-def _texts(chance: random.Random) -> Iterator[str]:
-    """Sentences over a vocabulary in which, as in a language, few words are frequent."""
-    words = ["".join(chance.choices("etaoinshrdlucmfwypvbgk", k=chance.randint(2, 9))) for _ in range(4_000)]
-    weights = [1 / (rank + 3) for rank in range(len(words))]
-    for _ in range(_TEXTS):
-        yield " ".join(chance.choices(words, weights, k=_CHARACTERS // 5))[:_CHARACTERS]

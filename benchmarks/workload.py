@@ -66,12 +66,12 @@ def send(producer: Producer, topic: str, partition: int, key: bytes, value: byte
             producer.poll(0.1)
 
 
-def _texts(chance: random.Random, characters: int) -> list[str]:
+def texts(chance: random.Random, characters: int, count: int = _TEXTS) -> list[str]:
     """Sentences over a vocabulary in which, as in a language, few words are frequent."""
     syllables = [a + b + c for a in "bdfglmnprstv" for b in "aeiou" for c in ("", "n", "r", "s", "st")]
     words = ["".join(chance.choices(syllables, k=chance.choice((1, 1, 2, 2, 3)))) for _ in range(4_000)]
     weights = [1 / (rank + 3) for rank in range(len(words))]
-    return [" ".join(chance.choices(words, weights, k=characters // 5))[:characters] for _ in range(_TEXTS)]
+    return [" ".join(chance.choices(words, weights, k=characters // 5))[:characters] for _ in range(count)]
 
 
 def messages(
@@ -79,7 +79,7 @@ def messages(
 ) -> Iterator[tuple[str, int, bytes, bytes]]:
     """Record, partition, key and value of so many raw events, in the order in which they are sent."""
     chance = random.Random(seed)
-    inputs, outputs = _texts(chance, 430), _texts(chance, 330)
+    inputs, outputs = texts(chance, 430), texts(chance, 330)
     catalog = BundledCatalog()
     ids = {record: catalog.id_for(record, "") for record in ("Prediction", "Correction", "Grade")}
 
