@@ -23,7 +23,7 @@ def kafka_streams(topology: str) -> Sequence[str]:
     """`topology`: dsl or processor. Needs Maven and a JDK 17. Raises BrokerError, MissingTool."""
     target = CACHE / "kafka_streams"
     target.mkdir(parents=True, exist_ok=True)
-    run_maven(["--file", os.fspath(HERE / "kafka_streams" / "pom.xml"), f"-Dtarget={target}", "package"], _ADVICE)
+    run_maven(["--file", os.fspath(HERE / "kafka_streams" / "pom.xml"), f"-Dtarget={target}", "compile"], _ADVICE)
     java = os.fspath(find_java(17, _ADVICE))
     return [java, "-Xmx1g", "-cp", f"{target / 'classes'}:{target / 'dependency'}/*", "flyback.peer.Main", topology]
 
