@@ -20,7 +20,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.error import URLError
 from urllib.request import urlopen
 
 from benchmarks.job import PARTITIONS, Job
@@ -64,7 +63,7 @@ def _landed(port: int, topics: Sequence[str]) -> int:
     try:
         with urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
             offsets = json.load(answer)["offsets"] or {}
-    except URLError:  # it is starting, or waits
+    except OSError:  # it is starting, or waits
         return 0
     return sum(offset for place, offset in offsets.items() if place.rpartition("/")[0] in topics)
 
