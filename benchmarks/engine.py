@@ -21,9 +21,10 @@ from uuid import uuid4
 
 from confluent_kafka.admin import AdminClient
 
-from benchmarks import contest, pairs, peers
+from benchmarks import contest, pairs
 from benchmarks.contest import Contender, Ground, Run, Void
 from benchmarks.job import Job
+from benchmarks.peers import environments as peers
 from benchmarks.workload import Expected, fill
 from flyback import history, topics
 from flyback.schemas import codec
@@ -84,7 +85,8 @@ def filled(bootstrap: str, events: int) -> Field:
     topics.create(settings)
     ends = fill(settings, events, expected)
     found = pairs.reference(settings, expected.reviewed)
-    assert len(found) == expected.feedback, "the workload has one prediction for each feedback, within the window"
+    if len(found) != expected.feedback:
+        raise Void(f"the raw topics derive {len(found)} pairs, but {expected.feedback} were sent")
     return Field(bootstrap, prefix, sum(ends.values()), expected.bytes, expected, found)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import Producer
 
+from flyback.errors import FlybackError
 from flyback.schemas import codec
 from flyback.schemas.catalog import BundledCatalog
 from flyback.schemas.codec import Record
@@ -37,23 +38,27 @@ class Expected:
 
 
 def fill(settings: Settings, events: int, expected: Expected) -> dict[tuple[str, int], int]:
-    """Send so many raw events; the logs' ends by topic and partition."""
-    topology, producer = Topology(settings), bulk_producer(settings)
+    """Send so many raw events; the logs' ends by topic and partition. Raises FlybackError where any was not taken."""
+    failures: list[str] = []
+    topology, producer = Topology(settings), bulk_producer(settings, failures)
     ends = Counter({(topic, number): 0 for topic in topology.raw for number in range(settings.partitions)})
     for record, partition, key, value in messages(events, settings.partitions, expected):
         topic = topology.topic_of(record)
         send(producer, topic, partition, key, value)
         ends[topic, partition] += 1
         expected.bytes += len(value)
-    assert producer.flush(120) == 0, "the broker did not acknowledge everything"
+    left = producer.flush(120)
+    if left or failures:
+        raise FlybackError(f"{left} events are not acknowledged, {len(failures)} were refused: {failures[:1]}")
     return dict(ends)
 
 
-def bulk_producer(settings: Settings) -> Producer:
-    """An idempotent producer, set for throughput."""
-    return Producer(
-        settings.kafka(**{"linger.ms": 20, "compression.type": settings.compression, "enable.idempotence": True})
-    )
+def bulk_producer(settings: Settings, failures: list[str] | None = None) -> Producer:
+    """An idempotent producer, set for throughput; whatever it could not deliver is added to `failures`."""
+    config = settings.kafka(**{"linger.ms": 20, "compression.type": settings.compression, "enable.idempotence": True})
+    if failures is not None:
+        config["on_delivery"] = lambda error, _: failures.append(error.str()) if error else None
+    return Producer(config)
 
 
 def send(producer: Producer, topic: str, partition: int, key: bytes, value: bytes) -> None:
