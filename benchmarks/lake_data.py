@@ -7,6 +7,7 @@ a sink makes every two seconds. Copies are in the lake only, as are all but the 
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Iterator
@@ -85,7 +86,7 @@ class Filling:
 
     def __init__(self, lake: str, table: Table) -> None:
         self.topic = f"{table.name}.v1"
-        self.rows = 0
+        self.rows = self.commits = 0
         self._writer = TableWriter(lake, table, {self.topic: Source("benchmark", self.topic, PARTITIONS)})
         self._committed = self._writer.open()
 
@@ -100,6 +101,7 @@ class Filling:
         self._writer.commit(rows, self._committed, reached)
         self._committed |= reached
         self.rows += rows.num_rows
+        self.commits += 1
 
 
 def write_lake(lake: str, day: Day, fresh_minutes: int = FRESH_MINUTES) -> None:
@@ -111,12 +113,18 @@ def write_lake(lake: str, day: Day, fresh_minutes: int = FRESH_MINUTES) -> None:
             filling.commit(day.landed(table, numbers, filling.topic, filling.offsets))
         maintenance.compact(lake, table)
         for minute in range(_DAY - fresh_minutes, _DAY):
-            for numbers in day.numbers(minute, minute + 1):
-                arrived = day.landed(table, numbers, filling.topic, filling.offsets)
-                size = max(1, -(-arrived.num_rows // COMMITS_A_MINUTE))
-                for start in range(0, arrived.num_rows, size):
-                    filling.commit(arrived.slice(start, size))
+            commit_small(filling, day, table, minute)
         output.note(f"lake/{table.name}: {filling.rows:,} rows in {time.monotonic() - began:.0f} s")
+
+
+def commit_small(filling: Filling, day: Day, table: Table, minute: int) -> None:
+    """One minute, by a commit every two seconds as far as there are rows for it."""
+    for numbers in day.numbers(minute, minute + 1):
+        arrived = day.landed(table, numbers, filling.topic, filling.offsets)
+        cuts = [arrived.num_rows * number // COMMITS_A_MINUTE for number in range(COMMITS_A_MINUTE + 1)]
+        for start, end in itertools.pairwise(cuts):
+            if start < end:
+                filling.commit(arrived.slice(start, end - start))
 
 
 def write_plain(folder: Path, day: Day) -> None:
