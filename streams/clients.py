@@ -23,6 +23,10 @@ from flyback.streams.topology import EMBEDDED_CLUSTER
 log = get_logger(__name__)
 _LIBRDKAFKA = logging.getLogger("librdkafka")
 
+# Of one answer of a broker, compressed: librdkafka looks how full its queue is between two answers, not before it
+# decompresses one, and what is much alike becomes twenty times as large.
+_FETCH_BYTES = 2_000_000
+
 Headers = Sequence[tuple[str, bytes | None]]
 OnPartitions = Callable[[Any, list[TopicPartition]], None]
 
@@ -121,7 +125,7 @@ class KafkaClients:
         self._asking: AdminClient | None = None
 
     def consumer(self, config: Mapping[str, Any]) -> Consumer:
-        return confluent_kafka.Consumer(self._config(config))  # type: ignore[return-value]
+        return confluent_kafka.Consumer(self._config({"fetch.max.bytes": _FETCH_BYTES, **config}))  # type: ignore[return-value]
 
     def producer(self, config: Mapping[str, Any]) -> Producer:
         return confluent_kafka.Producer(self._config(config))  # type: ignore[return-value]
