@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from confluent_kafka import Message
-
 from benchmarks.contest import Void
+from benchmarks.workload import Expected
 from flyback import history
+from flyback.history import Place
 from flyback.schemas import codec
 from flyback.schemas.codec import Record, bundled
 from flyback.settings import Settings
@@ -33,10 +33,18 @@ Pairs = dict[str, Pair]
 """By the derived event's id."""
 
 
-def reference(settings: Settings, reviewed: Container[str]) -> Pairs:
-    """All pairs in the raw topics; `reviewed` are the tasks that have feedback, others need not be decoded."""
+def reference(settings: Settings, expected: Expected, ends: Mapping[Place, int]) -> Pairs:
+    """All pairs in the raw topics, of tasks that have feedback: others need not be decoded.
+
+    Raises Void where not all was read that was sent, or where it does not derive what it should.
+    """
     topology = Topology(settings)
-    derived = batch(_arrived(settings, topology, reviewed), settings.join_window).derived
+    read: Counter[Place] = Counter()
+    derived = batch(_arrived(settings, topology, expected, read), settings.join_window).derived
+    if missing := {place: (read[place], end) for place, end in ends.items() if read[place] != end}:
+        raise Void(f"read, and sent: {missing}")
+    if len(derived) != expected.feedback:
+        raise Void(f"the raw topics derive {len(derived)} pairs, but {expected.feedback} were sent")
     return {event.event[_ID[event.record]]: _pair(event.record, event.event) for event in derived}
 
 
@@ -69,16 +77,14 @@ def check(settings: Settings, wanted: Pairs, copies: bool = False) -> dict[str, 
     return {"derived": found.total(), "again": again, "derived_bytes": size}
 
 
-def _arrived(settings: Settings, topology: Topology, reviewed: Container[str]) -> Iterator[Arrived]:
+def _arrived(settings: Settings, topology: Topology, expected: Expected, read: Counter[Place]) -> Iterator[Arrived]:
     for message in history.read(settings, topology.raw):
-        if (message.key() or b"").decode() in reviewed:
-            record = topology[str(message.topic())].record or ""
+        topic, partition = str(message.topic()), int(message.partition() or 0)
+        read[topic, partition] += 1
+        if (message.key() or b"").decode() in expected.reviewed:
+            record = topology[topic].record or ""
             event = codec.decode(record, message.value() or b"", bundled(record))
-            yield Arrived(record, event, *_place(message))
-
-
-def _place(message: Message) -> tuple[str, int, int, int]:
-    return str(message.topic()), int(message.partition() or 0), int(message.offset() or 0), message.timestamp()[1]
+            yield Arrived(record, event, topic, partition, int(message.offset() or 0), message.timestamp()[1])
 
 
 def _pair(record: str, event: Record) -> Pair:

@@ -54,7 +54,7 @@ async def run(folder: Path) -> None:
         stream_wait_empty=False,
         web_enabled=False,
     )
-    table = app.Table("events", partitions=PARTITIONS, **_RAW)
+    table = app.Table("events", partitions=PARTITIONS, key_type=bytes, value_type=bytes)
     raw = app.topic(*(job.topics[record] for record in ("Prediction", "Correction", "Grade")), **_RAW)
     derived = {job.topics[record]: app.topic(job.topics[record], **_RAW) for record in ("Example", "GradedExample")}
 

@@ -44,10 +44,10 @@ def main(folder: Path) -> None:
         loglevel="WARNING",
     )
 
-    def step(value: bytes, state: State) -> list[Output]:
+    def step(value: bytes, key: bytes, arrived_at: int, headers: object, state: State) -> list[Output]:
         nonlocal taken
         place = message_context()
-        found = list(join.take(_State(state), place.topic, place.partition, place.offset, place.timestamp, value))
+        found = list(join.take(_State(state), place.topic, place.partition, place.offset, arrived_at, value))
         taken += 1
         if taken == job.events:
             app.stop()
@@ -57,7 +57,7 @@ def main(folder: Path) -> None:
         app.dataframe(app.topic(job.topics[record], key_deserializer="bytes", value_deserializer="bytes"))
         for record in ("Prediction", "Correction", "Grade")
     ]
-    joined = raw[0].concat(raw[1]).concat(raw[2]).apply(step, stateful=True, expand=True)
+    joined = raw[0].concat(raw[1]).concat(raw[2]).apply(step, stateful=True, expand=True, metadata=True)
     for record in ("Example", "GradedExample"):
         topic = app.topic(job.topics[record], key_serializer="bytes", value_serializer="bytes")
         of_one = joined.filter(lambda output, name=topic.name: output.topic == name)
