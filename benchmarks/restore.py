@@ -1,7 +1,7 @@
 """How fast a worker that lost its state has it again, beside a consumer that only reads the same topics.
 
-Real Kafka, four partitions, about 1 KB an event. The group has processed everything; the state folder is empty. Both
-contenders are whole processes, in turn; the restored state is checked, and a wrong one ends the run.
+Real Kafka, four partitions, about 1 KB an event. The group has processed everything; the state folder is empty. The
+restored state is checked. What restoring alone takes, without starting and joining the group, is among the details.
 
     python -m benchmarks.restore --events 400000
 """
@@ -10,107 +10,86 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import resource
 import sys
-import tempfile
-import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
-from benchmarks.workload import Expected, messages
-from flyback import settings as configuration
+from benchmarks import contest
+from benchmarks.contest import Contender, Ground, Run, Void
+from benchmarks.job import PARTITIONS, Job
+from benchmarks.workload import Expected, fill
 from flyback import topics
-from flyback.local.kafka import KafkaBroker
-from flyback.schemas.catalog import BundledCatalog
+from flyback.history import Place
 from flyback.settings import Settings
 from flyback.streams import entries, state
-from flyback.streams.clients import KafkaClients
-from flyback.streams.engine import Engine
-from flyback.streams.garbage import collect_rarely
-from flyback.streams.topology import Topology
 
-Figures = dict[str, float]
+_SMALL = 4  # times smaller than the large size
 
 
-def main() -> int:
-    """Prints one line a contender and run, or JSON."""
-    options = argparse.ArgumentParser(prog="python -m benchmarks.restore", description=__doc__)
-    options.add_argument("--events", type=int, default=400_000, help="raw events in the topics")
-    options.add_argument("--runs", type=int, default=3, help="how often each contender runs")
-    options.add_argument("--bootstrap", help="a Kafka that is running; else one is started")
-    options.add_argument("--json", action="store_true", help="figures as JSON")
-    given = options.parse_args()
-    with tempfile.TemporaryDirectory(prefix="flyback-restore-") as folder:
-        if given.bootstrap:
-            results = measure(given.bootstrap, Path(folder), given.events, given.runs)
-        else:
-            with KafkaBroker(Path(folder) / "kafka") as broker:
-                results = measure(broker.bootstrap, Path(folder), given.events, given.runs)
-    if given.json:
-        sys.stdout.write(json.dumps(results, indent=1) + "\n")
-    else:
-        sys.stdout.write("".join(_line(name, one) for name, runs in results.items() for one in runs))
-    return 0
+def measure(ground: Ground, given: argparse.Namespace) -> list[Run]:
+    """Both contenders, with a small and a large size."""
+    contenders = [
+        contender
+        for size in (given.events // _SMALL, given.events)
+        for contender in contenders_of(ground.bootstrap, size)
+    ]
+    return contest.hold("restore", contenders, given.runs, ground)
 
 
-def measure(bootstrap: str, folder: Path, events: int, runs: int) -> dict[str, list[Figures]]:
-    """Fill new topics, then run the contenders in turn."""
+def contenders_of(bootstrap: str, size: int) -> list[Contender]:
+    """Over new topics with so many events."""
     prefix = f"bench-{uuid4().hex[:8]}."
-    changed: dict[str, Any] = {"bootstrap_servers": bootstrap, "topic_prefix": prefix, "partitions": 4, "group": prefix}
-    settings = configuration.load(**changed)
+    settings = Job(bootstrap, prefix, prefix, 0).settings(Path())
     topics.create(settings)
-    expected = Expected()
-    ends = fill(settings, events, expected)
-    commit(settings, ends)
+    ends = fill(settings, size, expected := Expected())
     total = sum(ends.values())
-    results: dict[str, list[Figures]] = {"raw consume": [], "restore": []}
-    for run in range(runs):
-        results["raw consume"].append(_apart(_consume, changed, ends) | {"events": total})
-        state_dir = folder / f"state-{run}"
-        found = _apart(_restore, changed | {"state_dir": state_dir}, ends)
-        check(state_dir, settings, expected)
-        results["restore"].append(found | {"events": total})
-    return results
+
+    def consume(folder: Path) -> Sequence[str]:
+        Job(bootstrap, prefix, prefix, total).write(folder)
+        return [sys.executable, "-m", "benchmarks.raw", "consume", str(folder)]
+
+    def check_consumed(folder: Path) -> Mapping[str, Any]:
+        if (found := _found(folder)["bytes"]) != expected.bytes:
+            raise Void(f"{found} bytes were read of {expected.bytes}")
+        return {}
+
+    def restore(folder: Path) -> Sequence[str]:
+        # in a group of its own, where no earlier worker is waited for; and with no events but the restored ones
+        job = Job(bootstrap, prefix, f"{prefix}{folder.name}", 0)
+        job.write(folder)
+        commit(job.settings(folder), ends)
+        return [sys.executable, "-m", "benchmarks.engine_process", str(folder)]
+
+    def check_restored(folder: Path) -> Mapping[str, Any]:
+        check(folder / "state", expected)
+        found = _found(folder)
+        return {
+            "restored/s": total / found["seconds"],
+            "restored per CPU-second": total / found["cpu_seconds"],
+        }
+
+    return [
+        Contender("raw-consume", size, total, consume, check_consumed),
+        Contender("restore", size, total, restore, check_restored),
+    ]
 
 
-def fill(settings: Settings, events: int, expected: Expected) -> dict[tuple[str, int], int]:
-    """Send the workload; the logs' ends by topic and partition."""
-    topology = Topology(settings)
-    producer = Producer(
-        {**settings.kafka(), "linger.ms": 20, "compression.type": settings.compression, "enable.idempotence": True}
-    )
-    ends: Counter[tuple[str, int]] = Counter({(t, p): 0 for t in topology.raw for p in range(settings.partitions)})
-    for record, partition, key, value in messages(events, settings.partitions, expected):
-        topic = topology.topic_of(record)
-        while True:
-            try:
-                producer.produce(topic, value, key, partition)
-                break
-            except BufferError:
-                producer.poll(0.1)
-        ends[topic, partition] += 1
-    assert producer.flush(120) == 0
-    return dict(ends)
-
-
-def commit(settings: Settings, ends: dict[tuple[str, int], int]) -> None:
+def commit(settings: Settings, ends: Mapping[Place, int]) -> None:
     """Leave the group where a worker that has processed everything leaves it."""
     consumer = Consumer({**settings.kafka(), "group.id": settings.group})
     consumer.commit(offsets=[TopicPartition(*place, end) for place, end in ends.items()], asynchronous=False)
     consumer.close()
 
 
-def check(state_dir: Path, settings: Settings, expected: Expected) -> None:
-    """Raises AssertionError where the restored state is not what the events come to."""
+def check(state_dir: Path, expected: Expected) -> None:
+    """Raises Void where the restored state is not what the events come to."""
     folder = state.StateFolder(state_dir)
     predictions = feedback = counted = reviewed = 0
-    for number in range(settings.partitions):
+    for number in range(PARTITIONS):
         store = folder.store(number)
         predictions += sum(1 for _ in store.scan(entries.PREDICTION))
         feedback += sum(1 for _ in store.scan(entries.FEEDBACK))
@@ -121,66 +100,15 @@ def check(state_dir: Path, settings: Settings, expected: Expected) -> None:
     folder.close()
     found = predictions, feedback, counted, reviewed
     wanted = expected.predictions, expected.feedback, expected.predictions, len(expected.reviewed)
-    assert found == wanted, f"restored {found}, expected {wanted}"
+    if found != wanted:
+        raise Void(f"restored predictions, feedback, counted and reviewed: {found}, expected {wanted}")
 
 
-def _apart(work: Callable[..., None], *arguments: Any) -> Figures:
-    """Run it in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=work, args=(theirs, *arguments))
-    process.start()
-    theirs.close()
-    try:
-        found: Figures = ours.recv()
-    finally:
-        process.join(60)
+def _found(folder: Path) -> dict[str, float]:
+    found: dict[str, float] = json.loads((folder / "found.json").read_text(encoding="utf-8"))
     return found
 
 
-def _consume(answer: Any, changed: dict[str, Any], ends: dict[tuple[str, int], int]) -> None:
-    settings = configuration.load(**changed)
-    consumer = Consumer({**settings.kafka(), "group.id": f"raw-{uuid4().hex}", "enable.auto.commit": False})
-    began, cpu = time.perf_counter(), time.process_time()
-    consumer.assign([TopicPartition(topic, partition, 0) for topic, partition in ends])
-    left, size = sum(ends.values()), 0
-    while left:
-        for message in consumer.consume(5_000, 1.0):
-            size += len(message.value() or b"")
-            left -= 1
-    answer.send(_figures(began, cpu) | {"bytes": float(size)})
-    consumer.close()
-
-
-def _restore(answer: Any, changed: dict[str, Any], ends: dict[tuple[str, int], int]) -> None:
-    settings = configuration.load(**changed)
-    collect_rarely()  # as the worker does
-    engine = Engine(settings, Topology(settings), BundledCatalog(), KafkaClients(settings))
-    began, cpu = time.perf_counter(), time.process_time()
-    while not engine.status()["assigned"]:  # joining the group is no part of restoring
-        if engine.status()["worker_id"] is None:
-            engine.start()
-        began, cpu = time.perf_counter(), time.process_time()
-        engine.step()
-    while engine.status()["restoring"]:
-        engine.step()
-    found = _figures(began, cpu)
-    engine.close()
-    answer.send(found)
-
-
-def _figures(began: float, cpu: float) -> Figures:
-    return {
-        "seconds": time.perf_counter() - began,
-        "cpu_seconds": time.process_time() - cpu,
-        "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    }
-
-
-def _line(name: str, one: Figures) -> str:
-    rate, per_cpu = one["events"] / one["seconds"], one["events"] / one["cpu_seconds"]
-    return f"{name:12} {rate:10,.0f} events/s {per_cpu:10,.0f} per CPU-second {one['rss_mb']:6,.0f} MB\n"
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    details = ("restored/s", "restored per CPU-second")
+    sys.exit(contest.command_line("restore", __doc__, 400_000, measure, details))
