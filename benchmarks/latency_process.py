@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
@@ -51,8 +52,9 @@ class Load:
     def events(self) -> int:
         return int(self.rate * self.seconds)
 
-    @property
+    @cached_property
     def corrections(self) -> int:
+        """How many of them are corrections."""
         return sum(self.corrected_by(number) is not None for number in range(self.events))
 
     def corrected_by(self, number: int) -> int | None:

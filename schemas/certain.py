@@ -7,7 +7,7 @@ is left to them: they alone decide what is invalid and why, and speed never chan
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -48,13 +48,7 @@ def rows(
     Of derived records, which have no rules, keys and sizes are not looked at. Raises RegistryUnavailable.
     """
     raw = record in CHECKS
-    doubtful: list[int] = []
-    by_header: defaultdict[bytes, list[int]] = defaultdict(list)
-    for position, value in enumerate(values):
-        if value is None or (raw and len(value) > max_bytes):
-            doubtful.append(position)
-        else:
-            by_header[value[: wire.HEADER]].append(position)
+    by_header, doubtful = _by_header(values, max_bytes if raw else sys.maxsize)
     certain = []
     for header, positions in by_header.items():
         writer = _current(record, header, catalog)
@@ -97,17 +91,28 @@ def _current(record: str, header: bytes, catalog: Catalog) -> Schema | None:
     return writer if _same_body(writer, bundled(record)) else None
 
 
+def _by_header(values: Sequence[bytes | None], max_bytes: int) -> tuple[dict[bytes, list[int]], list[int]]:
+    """Positions of the messages by their header; and of those that have no value, or a larger one."""
+    fit = [i for i, value in enumerate(values) if value is not None and len(value) <= max_bytes]
+    headers = [values[i][: wire.HEADER] for i in fit]  # type: ignore[index]
+    found: dict[bytes, list[int]] = {header: [] for header in headers}
+    if len(found) == 1:
+        found[headers[0]] = fit
+    else:
+        for header, i in zip(headers, fit, strict=True):
+            found[header].append(i)
+    return found, sorted(set(range(len(values))).difference(fit)) if len(fit) < len(values) else []
+
+
 def _pieces(values: Sequence[bytes | None], positions: list[int]) -> Iterator[list[int]]:
     """The positions in order, cut where the messages come to `_PIECE` bytes."""
-    piece: list[int] = []
-    size = 0
-    for i in positions:
-        piece.append(i)
-        size += len(values[i] or b"")
+    begin = size = 0
+    for end, length in enumerate([len(values[i] or b"") for i in positions], 1):
+        size += length
         if size >= _PIECE:
-            yield piece
-            piece, size = [], 0
-    yield piece
+            yield positions[begin:end]
+            begin, size = end, 0
+    yield positions[begin:]
 
 
 def _halving(

@@ -41,12 +41,13 @@ def headers(message: Any) -> list[tuple[str, bytes | None]]:
 
 def all_headers(messages: Sequence[Any]) -> list[Sequence[tuple[str, bytes | None]]]:
     """The same for many messages."""
-    found: list[Sequence[tuple[str, bytes | None]]] = []
-    for message in messages:
+    found: list[Sequence[tuple[str, bytes | None]] | None] = []
+    left = iter(messages)
+    while len(found) < len(messages):
         try:
-            found.append(_checked_headers(message) or [])
+            found.extend(map(_checked_headers, left))  # those before one that fails are kept
         except (SystemError, UnicodeDecodeError):
             # asked again it would answer, with a name that is no object: whoever touches it crashes (found in 2.16)
-            message.set_headers([])
-            found.append([])
-    return found
+            messages[len(found)].set_headers([])
+            found.append(None)
+    return [headers or [] for headers in found]

@@ -58,20 +58,23 @@ class Admission:
         self._unknown_since: dict[int, float] = {}
 
     def admit(self, topic: str, messages: Sequence[clients.Message]) -> Admitted:
-        """What the messages of one topic come to. Raises UnknownSchema and RegistryUnavailable, to try again."""
+        """What messages of one partition of a topic come to. Raises UnknownSchema, RegistryUnavailable: try again."""
         record, columns = self._records[topic], _columns(messages)
         found = Admitted(latest=max(columns.arrivals))
         rows, doubtful = certain.rows(
             record,
             columns.values,
             columns.keys,
-            columns.partitions,
+            [columns.partition] * len(messages),
             self._partitions[topic],
             self._settings.max_event_bytes,
             self._catalog,
         )
         for part in rows:
-            own = columns if len(part.positions) == len(messages) else columns.at(part.positions)
+            own = columns
+            if len(part.positions) < len(messages):
+                kept = set(part.positions)
+                own = columns.where([i in kept for i in range(len(messages))])
             if record == "Prediction":
                 found.predictions.append(_predictions(topic, part, own))
             else:
@@ -116,7 +119,7 @@ class Admission:
 
 def _columns(messages: Sequence[clients.Message]) -> Columns:
     return Columns(
-        [message.partition() for message in messages],
+        messages[0].partition(),
         [message.offset() for message in messages],
         [message.timestamp()[1] for message in messages],
         [message.key() for message in messages],
@@ -128,9 +131,8 @@ def _columns(messages: Sequence[clients.Message]) -> Columns:
 def _predictions(topic: str, rows: certain.Rows, columns: Columns) -> Predictions:
     """Rows that are certain, none of them decoded to a dictionary."""
     batch, task_ids = rows.batch, rows.batch.column("task_id")
-    keys = [entries.PREDICTION + episode for episode in entries.episodes_of(task_ids, batch.column("prediction_id"))]
-    traces = [_trace(each) for each in columns.headers]
-    return Predictions(topic, rows.schema, columns, traces, task_ids, keys, *_cells(batch))
+    keys = entries.episodes_of(task_ids, batch.column("prediction_id"), entries.PREDICTION)
+    return Predictions(topic, rows.schema, columns, _traces(columns.headers), task_ids, keys, *_cells(batch))
 
 
 def _feedback(record: str, topic: str, rows: certain.Rows, columns: Columns) -> Iterator[Message]:
@@ -142,7 +144,7 @@ def _feedback(record: str, topic: str, rows: certain.Rows, columns: Columns) -> 
         Message,
         repeat(record),
         repeat(topic),
-        columns.partitions,
+        repeat(columns.partition),
         columns.offsets,
         columns.arrivals,
         task_ids.to_pylist(),
@@ -152,7 +154,7 @@ def _feedback(record: str, topic: str, rows: certain.Rows, columns: Columns) -> 
         [fingerprint_of(value) if own else b"" for value, own in zip(columns.values, in_order, strict=True)],
         columns.values,
         repeat(rows.schema),
-        map(_trace, columns.headers),
+        _traces(columns.headers),
         columns.headers,
     )
 
@@ -181,6 +183,10 @@ def _cells(batch: pa.RecordBatch) -> tuple[list[Cell], list[int]]:
     firsts = pa.array([first[place] for place in range(len(first))], pa.int64())
     columns = [part.take(firsts).to_pylist() for part in parts]
     return [Cell(_FIRST_MINUTE + minute * MINUTE, *rest) for minute, *rest in zip(*columns, strict=True)], found
+
+
+def _traces(headers: Sequence[Headers]) -> list[bytes]:
+    return [_trace(each) for each in headers] if any(headers) else [b""] * len(headers)
 
 
 def _trace(headers: Headers) -> bytes:

@@ -39,18 +39,15 @@ _json = json.JSONEncoder(separators=(",", ":")).encode
 def episode_of(task_id: str, prediction_id: str) -> bytes:
     """16 bytes for an episode's prediction: a hash, so that keys are short whatever ids look like."""
     task = task_id.encode()
-    return _episode(b"%d:%s:%s" % (len(task), task, prediction_id.encode()))
+    return blake2b(b"%d:%s:%s" % (len(task), task, prediction_id.encode()), digest_size=16).digest()
 
 
-def episodes_of(task_ids: pa.StringArray, prediction_ids: pa.StringArray) -> list[bytes]:
-    """The same for columns."""
+def episodes_of(task_ids: pa.StringArray, prediction_ids: pa.StringArray, prefix: bytes = b"") -> list[bytes]:
+    """The same for columns, each after the prefix."""
     task, prediction = task_ids.cast(pa.binary()), prediction_ids.cast(pa.binary())
     length = pc.binary_length(task).cast(pa.string()).cast(pa.binary())
-    return [_episode(named) for named in pc.binary_join_element_wise(length, task, prediction, b":").to_pylist()]
-
-
-def _episode(named: bytes) -> bytes:
-    return blake2b(named, digest_size=16).digest()
+    named = pc.binary_join_element_wise(length, task, prediction, b":").to_pylist()
+    return [prefix + blake2b(each, digest_size=16).digest() for each in named]
 
 
 def feedback_key(episode: bytes, record: str, feedback_id: str) -> bytes:

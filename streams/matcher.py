@@ -143,14 +143,16 @@ class _Step:
         copies = Counter(message.key for message in messages if message.record == "Prediction")
         for each in columns:
             copies.update(each.keys)
+        twice = {key for key, many in copies.items() if many > 1} if len(copies) < copies.total() else set()
         for each in columns:
             self._keep_schema(each.columns.values[0], each.schema)
             stored = self._matcher.store.get(each.keys)
-            if len(copies) < copies.total() or any(stored):
-                rows = [i for i, key in enumerate(each.keys) if stored[i] is None and copies[key] == 1]
-                self._known.update(zip(each.keys, stored, strict=True))
-                left += [each.message(i) for i in set(range(len(each))).difference(rows)]
-                each = each.at(rows)
+            if twice or any(stored):
+                alone = [kept is None and key not in twice for key, kept in zip(each.keys, stored, strict=True)]
+                for i in [i for i, is_alone in enumerate(alone) if not is_alone]:
+                    left.append(each.message(i))
+                    self._known[each.keys[i]] = stored[i]
+                each = each.where(alone)
             self._writes.update(zip(each.keys, each.entries(), strict=True))
             self._forget_all_after(each.columns.arrivals, each.keys)
             self._count_new(each)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -81,25 +82,19 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What consumed messages hold, a list of each; values and keys are None only where the event is not valid."""
+    """What consumed messages of one partition hold; values and keys are None only where the event is not valid."""
 
-    partitions: list[int]
+    partition: int
     offsets: list[int]
     arrivals: list[int]
     keys: list[Any]
     values: list[Any]
     headers: Sequence[Headers]
 
-    def at(self, rows: list[int]) -> Columns:
+    def where(self, mask: Sequence[bool]) -> Columns:
         """Some of them."""
-        return Columns(
-            [self.partitions[i] for i in rows],
-            [self.offsets[i] for i in rows],
-            [self.arrivals[i] for i in rows],
-            [self.keys[i] for i in rows],
-            [self.values[i] for i in rows],
-            [self.headers[i] for i in rows],
-        )
+        lists = self.offsets, self.arrivals, self.keys, self.values, self.headers
+        return Columns(self.partition, *(list(compress(each, mask)) for each in lists))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,15 +116,15 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def at(self, rows: list[int]) -> Predictions:
+    def where(self, mask: Sequence[bool]) -> Predictions:
         """Some of them."""
         return replace(
             self,
-            columns=self.columns.at(rows),
-            traces=[self.traces[i] for i in rows],
-            task_ids=self.task_ids.take(pa.array(rows, pa.int64())),
-            keys=[self.keys[i] for i in rows],
-            places=[self.places[i] for i in rows],
+            columns=self.columns.where(mask),
+            traces=list(compress(self.traces, mask)),
+            task_ids=self.task_ids.filter(pa.array(mask)),
+            keys=list(compress(self.keys, mask)),
+            places=list(compress(self.places, mask)),
         )
 
     def entries(self) -> Iterator[bytes]:
@@ -145,7 +140,7 @@ class Predictions:
         return Message(
             "Prediction",
             self.topic,
-            raw.partitions[i],
+            raw.partition,
             raw.offsets[i],
             raw.arrivals[i],
             self.task_ids[i].as_py(),

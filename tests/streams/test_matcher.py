@@ -110,11 +110,11 @@ def apart(messages: Sequence[Message]) -> tuple[list[Message], list[Predictions]
 
 def columns(messages: Sequence[Message]) -> Predictions:
     cells = sorted({each.cell for each in messages if each.cell is not None})
-    lists = [(m.partition, m.offset, m.arrived_at, m.task_id.encode(), m.value, m.headers) for m in messages]
+    lists = [(m.offset, m.arrived_at, m.task_id.encode(), m.value, m.headers) for m in messages]
     return Predictions(
         messages[0].topic,
         messages[0].schema,
-        Columns(*map(list, zip(*lists, strict=True))),
+        Columns(messages[0].partition, *map(list, zip(*lists, strict=True))),
         [each.traceparent for each in messages],
         pa.array([each.task_id for each in messages], pa.string()),
         [each.key for each in messages],
