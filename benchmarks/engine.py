@@ -46,9 +46,9 @@ class Field:
     expected: Expected
     pairs: pairs.Pairs
 
-    def job(self, folder: Path) -> Job:
+    def job(self) -> Job:
         """What a contender is told, in a group that nobody has been in."""
-        return Job(self.bootstrap, self.prefix, f"{self.prefix}{folder.name}", self.events)
+        return Job(self.bootstrap, self.prefix, f"{self.prefix}{uuid4().hex[:8]}", self.events)
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,13 @@ def contender(name: str, size: int, command: Sequence[str], entrant: Entrant, fi
     """One entrant on topics of one size."""
 
     def prepare(folder: Path) -> Sequence[str]:
-        job = field.job(folder)
+        job = field.job()
         renew(job.settings(folder))
         job.write(folder)
         return [*command, str(folder)]
 
     def check(folder: Path) -> Mapping[str, Any]:
-        return entrant.check(field, field.job(folder).settings(folder), folder)
+        return entrant.check(field, field.job().settings(folder), folder)
 
     return Contender(name, size, field.events, prepare, check)
 

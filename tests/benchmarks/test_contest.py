@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -105,3 +106,41 @@ def test_the_table_has_medians_by_contender_and_size() -> None:
         "|a|5,000|2|2,500|1,250|2,000|50|20|",
         "|b|1,000|2|500|250||50||",
     ]
+
+
+def test_a_benchmark_prints_medians_with_its_machine_and_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["engine.py", "--bootstrap", "kafka:9092", "--events", "500"])
+    assert contest.command_line("engine", "", 9, lambda ground, given: [run(ground.bootstrap, given.events, 1.0)]) == 0
+    about, command, _, header, _, row = capsys.readouterr().out.strip().splitlines()
+    assert "cores" in about
+    assert command == "python -m benchmarks.engine --bootstrap kafka:9092 --events 500"
+    assert header.startswith("|contender|events|")
+    assert row.startswith("|kafka:9092|500|")
+
+
+def test_a_benchmark_gives_every_run_as_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["engine.py", "--bootstrap", "kafka:9092", "--json"])
+    assert contest.command_line("engine", "", 9, lambda *_: [run("a", 9, 1.0), run("a", 9, 2.0, number=1)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found.keys() == {"machine", "command", "runs"}
+    assert [(each["contender"], each["run"], each["cpu_seconds"]) for each in found["runs"]] == [
+        ("a", 0, 1.0),
+        ("a", 1, 2.0),
+    ]
+
+
+def test_a_void_benchmark_prints_no_figures(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measure(ground: Ground, given: object) -> list[Run]:
+        raise Void("two and two are not five")
+
+    monkeypatch.setattr(sys, "argv", ["engine.py", "--bootstrap", "kafka:9092"])
+    assert contest.command_line("engine", "", 9, measure) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "two and two are not five" in printed.err
