@@ -19,8 +19,10 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import repeat
+from math import isnan, nan
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -33,6 +35,9 @@ _ENTRY = struct.Struct(">qq16sIH")
 _TIME = struct.Struct(">q")
 _EXPIRY = struct.Struct(">QQI")
 _LENGTH = struct.Struct(">I")
+_CORRECTING, _GRADING = struct.Struct(">qq?d"), struct.Struct(">?d")
+_NONE = nan  # no event has it for a probability
+_CELLS = 10_000  # a batch has few different ones
 _json = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -113,10 +118,12 @@ def is_mark(stored: bytes) -> bool:
     return len(stored) == _TIME.size
 
 
+@lru_cache(_CELLS)
 def cell_key(cell: Cell) -> bytes:
     return CELL + _json(cell).encode()
 
 
+@lru_cache(_CELLS)
 def unpack_cell_key(key: bytes) -> Cell:
     return Cell(*json.loads(key[1:]))
 
@@ -130,14 +137,29 @@ def unpack_counts(stored: bytes) -> Counts:
 
 
 def pack_review(review: Review) -> bytes:
-    return _json(review).encode()
+    correction, grade = review
+    correcting = grading = b""
+    if correction is not None:
+        authority, occurred_at, name, failed, probability = correction
+        numbers = authority, occurred_at, failed, _NONE if probability is None else probability
+        correcting = _CORRECTING.pack(*numbers) + name.encode()
+    if grade is not None:
+        name, passed, probability = grade
+        grading = _GRADING.pack(passed, _NONE if probability is None else probability) + name.encode()
+    return _LENGTH.pack(len(correcting)) + correcting + grading
 
 
-def unpack_review(stored: bytes | None) -> Review:
-    if stored is None:
-        return Review()
-    correction, grade = json.loads(stored)
-    return Review(correction and Correcting(*correction), grade and Grading(*grade))
+def unpack_review(stored: bytes) -> Review:
+    correction = grade = None
+    end = _LENGTH.size + _LENGTH.unpack_from(stored)[0]
+    if correcting := stored[_LENGTH.size : end]:
+        authority, occurred_at, failed, probability = _CORRECTING.unpack_from(correcting)
+        name = correcting[_CORRECTING.size :].decode()
+        correction = Correcting(authority, occurred_at, name, failed, None if isnan(probability) else probability)
+    if grading := stored[end:]:
+        passed, probability = _GRADING.unpack_from(grading)
+        grade = Grading(grading[_GRADING.size :].decode(), passed, None if isnan(probability) else probability)
+    return Review(correction, grade)
 
 
 def pack_time(milliseconds: int) -> bytes:

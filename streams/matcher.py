@@ -19,7 +19,7 @@ from flyback.streams import entries, state
 from flyback.streams.entries import Entry
 from flyback.streams.join import Arrived, Derived, derive, within
 from flyback.streams.messages import Message, Predictions
-from flyback.streams.rates import Cell, Counts, closes_at, counted_arrivals
+from flyback.streams.rates import Cell, Counts, Review, closes_at, counted_arrivals
 from flyback.streams.state import Meta, Store
 
 _BUCKETS = 64  # in a window: what arrives in the same one may be forgotten together, with the last of it
@@ -64,7 +64,7 @@ class Matcher:
         self.store = store
         self.topics = topics
         self.window_ms = window_ms
-        self.schemas: dict[int, Schema] = {}
+        self.schemas: dict[bytes, Schema] = {}
         self.bucket_ms = max(1, window_ms // _BUCKETS)
         self.expired_to, self.expired_in = entries.EXPIRY, 0
 
@@ -112,9 +112,6 @@ class _Step:
         self._latest: dict[tuple[int, int], int] = {}
         self._new: Counter[Cell] = Counter()
         self._changes: dict[Cell, list[Counts]] = defaultdict(list)
-        self._arrivals: dict[Cell, range] = {}
-        self._cell_keys: dict[Cell, bytes] = {}
-        self._cells: dict[bytes, Cell] = {}
         self.matched = Matched()
         self._writes = self.matched.writes
         self._most_bytes = most_bytes
@@ -161,7 +158,7 @@ class _Step:
     def _count_new(self, predictions: Predictions) -> None:
         arrivals = predictions.columns.arrivals
         earliest, latest = min(arrivals, default=0), max(arrivals, default=0)
-        counted = [self._counted(cell) for cell in predictions.cells]
+        counted = [counted_arrivals(cell, self._window_ms) for cell in predictions.cells]
         for place, rows in Counter(predictions.places).items():
             if earliest in counted[place] and latest in counted[place]:
                 self._new[predictions.cells[place]] += rows
@@ -180,9 +177,9 @@ class _Step:
             return
         at, trace = message.arrived_at, message.traceparent
         self._keep(
-            message, Entry(at, message.offset, traceparent=trace, value=message.value, cell=self._cell_key(cell))
+            message, Entry(at, message.offset, traceparent=trace, value=message.value, cell=entries.cell_key(cell))
         )
-        if at in self._counted(cell):
+        if at in counted_arrivals(cell, self._window_ms):
             self._new[cell] += 1
         if waited_for:
             for key, entry in self._feedback_waiting(episode):
@@ -206,7 +203,7 @@ class _Step:
         self._keep(message, Entry(at, message.offset, message.fingerprint()))
         entry = Entry.unpack(stored)
         if within(entry, message, self._window_ms):
-            cell = self._cell(entry.cell)
+            cell = entries.unpack_cell_key(entry.cell)
             self._pair(episode, cell, Pair(self._first_prediction(message, entry, cell), message))
 
     def keep_counts(self) -> None:
@@ -290,37 +287,17 @@ class _Step:
         self.matched.paired_bytes += len(pair.prediction.value) + len(pair.feedback.value)
         if self.matched.paired_bytes > self._most_bytes:
             raise TooMuch
-        if pair.prediction.arrived_at not in self._counted(cell):
+        if pair.prediction.arrived_at not in counted_arrivals(cell, self._window_ms):
             return
         if pair.feedback.arrived_at >= closes_at(cell, self._window_ms):
             return
         key = entries.REVIEW + episode
         stored = self._get(key)
-        before = entries.unpack_review(stored)
+        before = Review() if stored is None else entries.unpack_review(stored)
         after = before.plus(pair.feedback.judgement)
         if after is not before:
             self._writes[key] = entries.pack_review(after)
             self._changes[cell].append(after.counts() if stored is None else after.counts().minus(before.counts()))
-
-    def _counted(self, cell: Cell) -> range:
-        """The arrivals (ms) with which a prediction is counted there."""
-        found = self._arrivals.get(cell)
-        if found is None:
-            found = self._arrivals[cell] = counted_arrivals(cell, self._window_ms)
-        return found
-
-    def _cell_key(self, cell: Cell) -> bytes:
-        found = self._cell_keys.get(cell)
-        if found is None:
-            found = self._cell_keys[cell] = entries.cell_key(cell)
-            self._cells[found] = cell
-        return found
-
-    def _cell(self, key: bytes) -> Cell:
-        found = self._cells.get(key)
-        if found is None:
-            found = self._cells[key] = entries.unpack_cell_key(key)
-        return found
 
     def _mark_waiting(self, episode: bytes, arrived_at: int) -> None:
         key = entries.PREDICTION + episode
@@ -372,13 +349,13 @@ class _Step:
 
     def _schema(self, value: bytes) -> Schema:
         """The schema of stored bytes."""
-        schemas = self._matcher.schemas
-        schema_id = wire.schema_id(value)
-        if schema_id not in schemas:
-            stored = self._get(entries.schema_key(schema_id))
+        header = value[: wire.HEADER]
+        schema = self._matcher.schemas.get(header)
+        if schema is None:
+            stored = self._get(entries.schema_key(wire.schema_id(header)))
             assert stored is not None, "a schema is written together with the first bytes that need it"
-            schemas[schema_id] = Schema(stored.decode())
-        return schemas[schema_id]
+            schema = self._matcher.schemas[header] = Schema(stored.decode())
+        return schema
 
     def _get(self, key: bytes) -> bytes | None:
         if key in self._writes:

@@ -42,7 +42,7 @@ _WORKER_ID = re.compile(r"[\w.-]{1,100}", re.ASCII)
 MEND = "Kafka has everything; make room or mend the disk, then start this worker again"
 """What to do about a state that cannot be written."""
 
-LAYOUT = 3
+LAYOUT = 4
 """Raised whenever keys, entries or fingerprints change: a state that was laid out otherwise is rebuilt."""
 
 # Files that lie over each other before RocksDB merges them, slows writes down, and stops them.

@@ -36,10 +36,6 @@ def test_a_review_comes_back_as_it_was(correction: Correcting | None, grade: Gra
     assert found.counts() == review.counts()
 
 
-def test_where_nothing_is_kept_there_is_no_review() -> None:
-    assert entries.unpack_review(None) == Review()
-
-
 @given(LONG)
 def test_a_time_comes_back_as_it_was(milliseconds: int) -> None:
     assert entries.unpack_time(entries.pack_time(milliseconds)) == milliseconds
