@@ -10,6 +10,7 @@ and after the maintenance; the same rows in one compact Parquet file stand besid
 from __future__ import annotations
 
 import argparse
+import shlex
 import statistics
 import sys
 import tempfile
@@ -66,7 +67,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5, help="repeats of the query (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="the states as JSON")
     given = parser.parse_args()
-    command = f"python -m benchmarks.compaction --events {given.events} --runs {given.runs}"
+    command = shlex.join(["python", "-m", "benchmarks.compaction", *sys.argv[1:]])
     try:
         with tempfile.TemporaryDirectory(prefix="flyback-compaction-") as folder:
             states = measure(Path(folder), given.events, given.runs)

@@ -1,6 +1,6 @@
 -- A generated lake: every row follows from its number `k` alone, so that any part of it can be made by itself, and again.
 -- Prediction `k` of `getvariable('total')` in one day. Every third one is corrected, every 300th a second time and with
--- more authority; every 100th was sent twice. Texts are those of the table `texts` (i, body).
+-- more authority; every 100th was sent twice. Texts are those of the table `texts` (i, body), but none is twice there.
 --
 -- The macros `<table>_of(first, past)` give the rows that come of the predictions from `first` to before `past`: the
 -- columns of the record, and besides `k`, `part` (the partition), `arrived`, `copies` (how often the lake
@@ -29,7 +29,7 @@ CREATE MACRO part(k) AS chance(k, 'partition', 4)::INTEGER;
 CREATE MACRO model(k) AS {'kind': 'MODEL', 'name': 'model-' || chance(k, 'model', 3), 'version': '2026-11'};
 CREATE MACRO reviewer(k) AS {'kind': 'HUMAN', 'name': 'reviewer-' || chance(k, 'reviewer', 20), 'version': ''};
 CREATE MACRO segment(k) AS 'customer-' || chance(k, 'segment', 10);
-CREATE MACRO plain(body) AS {'content_type': 'text/plain', 'body': body};
+CREATE MACRO plain(k, body) AS {'content_type': 'text/plain', 'body': 'case ' || k || ': ' || body};
 CREATE MACRO text_of(k, what) AS chance(k, what, getvariable('texts'));
 
 CREATE MACRO verdict(k, turn) AS CASE
@@ -45,8 +45,8 @@ SELECT
     prediction_id(k) AS prediction_id,
     task_id(k) AS task_id,
     model(k) AS actor,
-    plain(asked.body) AS input,
-    plain(answered.body[:330]) AS output,
+    plain(k, asked.body) AS input,
+    plain(k, answered.body[:330]) AS output,
     []::STRUCT(content_type VARCHAR, body VARCHAR)[] AS context,
     chance(k, 'confidence', 1_000) / 1_000 AS confidence,
     segment(k) AS segment,
@@ -63,7 +63,7 @@ SELECT
     task_id(k) AS task_id,
     prediction_id(k) AS prediction_id,
     verdict(k, turn) AS verdict,
-    CASE verdict(k, turn) WHEN 'CORRECTED' THEN plain(truth.body[:330]) END AS output,
+    CASE verdict(k, turn) WHEN 'CORRECTED' THEN plain(k, truth.body[:330]) END AS output,
     reviewer(k) AS author,
     turn::INTEGER AS authority,
     NULL::VARCHAR AS reason,

@@ -30,7 +30,7 @@ def test_every_query_gives_the_same_from_both(made: Path) -> None:
 def test_a_wrong_answer_voids_the_run(made: Path) -> None:
     wrong = lake.Query("rows", "SELECT count(*) FROM raw.predictions", "SELECT count(*) FROM predictions")
     with pytest.raises(Void, match="they differ"):
-        lake._ask(wrong, {}, made, 0)
+        lake.ask(wrong, {}, made, 1)
 
 
 def test_the_lake_has_copies_and_early_counts_that_the_plain_files_have_not(made: Path) -> None:
