@@ -106,6 +106,7 @@ class Reader:
                     "fetch.max.bytes": 2_000_000,
                     "receive.message.max.bytes": max(100_000_000, largest + 512),
                     "queued.max.messages.kbytes": 16_384,
+                    "fetch.queue.backoff.ms": 10,  # after the queue was full; by default a second, and it runs empty
                 }
             )
             | {"error_cb": self._told, "logger": LIBRDKAFKA}
