@@ -4,7 +4,8 @@ A real Kafka, a worker with the default settings but for the transaction's lengt
 correction. A latency is the time from when the correction is given to the producer, which like the SDK's gathers for
 20 ms, until another process has the example; "after arrival" is counted from when Kafka took the correction. CPU is
 that of worker and broker while events come, in percent of one core; idle is the worker's when nothing comes any more.
-Every correction must have exactly one example, else the run is void.
+Every correction must have exactly one example, else the run is void. `--events` are sent at 2,000 events/s; with other
+rates it takes as long.
 
     python -m benchmarks.latency --events 40000 --rate 2000 --transaction 100
 """
