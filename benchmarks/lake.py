@@ -149,9 +149,7 @@ def main() -> int:
 def measure(folder: Path, examples: int, runs: int, fresh_minutes: int = FRESH_MINUTES) -> list[Answered]:
     """Make lake and plain files in `folder`, unless they are there, and ask both. Raises Void."""
     day = Day(3 * examples)
-    if not (folder / "plain").exists():
-        write_lake(str(folder / "lake"), day, fresh_minutes)
-        write_plain(folder / "plain", day)
+    make(folder, day, fresh_minutes)
     about = 3 * examples // 2 // 300 * 300  # in the middle of the day, and corrected twice
     named = {
         "task": day.one(f"task_id({about})"),
@@ -164,6 +162,18 @@ def measure(folder: Path, examples: int, runs: int, fresh_minutes: int = FRESH_M
         found += ask(query, named, folder, runs)
         output.note(f"{query.name}: {found[-1].lake.seconds:.3f} s, plain {found[-1].plain.seconds:.3f} s")
     return found
+
+
+def make(folder: Path, day: Day, fresh_minutes: int) -> None:
+    """Lake and plain files of this day in `folder`, unless they are there. Raises Void where something else is."""
+    done = folder / "predictions"
+    if done.exists() and done.read_text(encoding="ascii") == str(day.predictions):
+        return
+    if done.exists() or (folder / "lake").exists():
+        raise Void(f"{folder} holds another lake, or half of one: empty it, or give another folder")
+    write_lake(str(folder / "lake"), day, fresh_minutes)
+    write_plain(folder / "plain", day)
+    done.write_text(str(day.predictions), encoding="ascii")
 
 
 def ask(query: Query, named: dict[str, str], folder: Path, runs: int) -> list[Answered]:

@@ -15,9 +15,7 @@ from flyback.sinks.lake import lake as open_lake
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lake")
-    day = lake_data.Day(900)
-    lake_data.write_lake(str(folder / "lake"), day, fresh_minutes=1)
-    lake_data.write_plain(folder / "plain", day)
+    lake.make(folder, lake_data.Day(900), fresh_minutes=1)
     return folder
 
 
@@ -25,6 +23,11 @@ def test_every_query_gives_the_same_from_both(made: Path) -> None:
     answered = lake.measure(made, examples=300, runs=1)
     assert [one.query for one in answered] == ["opening", *(query.name for query in lake.QUERIES)]
     assert lake.markdown(answered).count("\n") == 2 + len(answered)
+
+
+def test_a_lake_of_another_size_is_not_asked(made: Path) -> None:
+    with pytest.raises(Void, match="holds another lake"):
+        lake.measure(made, examples=600, runs=1)
 
 
 def test_a_wrong_answer_voids_the_run(made: Path) -> None:
