@@ -57,8 +57,8 @@ def rows(
             continue
         for piece in _pieces(values, positions):
             bodies = [values[i][wire.HEADER :] for i in piece]  # type: ignore[index]
-            for batch, decoded, found in _halving(pyruhvro_schema(record), bodies, piece, doubtful):
-                sure = _sure(record, batch, decoded)
+            for batch, of_these, found in _halving(pyruhvro_schema(record), bodies, piece, doubtful):
+                sure = _sure(record, batch, of_these)
                 if raw:
                     own_keys, own_places = [keys[i] for i in found], [found_in[i] for i in found]
                     sure = pc.and_(sure, certify.keyed(batch, own_keys, own_places, partitions))
@@ -72,6 +72,12 @@ def rows(
                 if found:
                     certain.append(Rows(batch, found, writer))
     return certain, sorted(doubtful)
+
+
+def decoded(record: str, bodies: list[bytes]) -> pa.RecordBatch | None:
+    """The rows of bodies that are laid out as this version's are; None where one of them is not certain."""
+    batch = _decoded(pyruhvro_schema(record), bodies)
+    return batch if batch is not None and pc.all(_sure(record, batch, bodies)).as_py() else None
 
 
 def _sure(record: str, batch: pa.RecordBatch, bodies: list[bytes]) -> certify.Mask:
@@ -88,7 +94,7 @@ def _current(record: str, header: bytes, catalog: Catalog) -> Schema | None:
         writer = catalog.schema(wire.schema_id(header))
     except (InvalidEvent, UnknownSchema):
         return None
-    return writer if _same_body(writer, bundled(record)) else None
+    return writer if same_body(writer, record) else None
 
 
 def _by_header(values: Sequence[bytes | None], max_bytes: int) -> tuple[dict[bytes, list[int]], list[int]]:
@@ -152,10 +158,10 @@ def pyruhvro_schema(record: str) -> str:
 
 
 @cache
-def _same_body(writer: Schema, reader: Schema) -> bool:
-    """Whether the bodies of both are laid out alike, so that one can be read as the other."""
+def same_body(writer: Schema, record: str) -> bool:
+    """Whether bodies are laid out as this version's are, so that they can be read as such."""
     try:
-        return bool(_shape(json.loads(writer.text)) == _shape(json.loads(reader.text)))
+        return bool(_shape(json.loads(writer.text)) == _shape(json.loads(bundled(record).text)))
     except ValueError:  # a registry also holds Protobuf
         return False
 

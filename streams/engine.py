@@ -251,6 +251,7 @@ class Engine:
     def _work(self, batch: Batch) -> Work:
         """Match, and encode what is to be written: everything about a batch that writes nothing."""
         work = self._match(batch)
+        work.outputs += self._outputs.pairs([pair for _, matched, _ in work.steps for pair in matched.pairs])
         for partition, matched, _ in work.steps:
             work.outputs += self._results(partition.number, matched)
         return work
@@ -280,8 +281,6 @@ class Engine:
         return work
 
     def _results(self, partition: int, matched: Matched) -> Iterable[Output]:
-        for pair in matched.pairs:
-            yield self._outputs.pair(pair.derived, pair.feedback)
         for message in matched.conflicts:
             text = "an earlier event of the same identity has other content; the earlier one counts"
             yield self._outputs.rejected(message, InvalidEvent("conflict", "", text))

@@ -2,8 +2,7 @@
 
 A partition's keys, by their first byte:
 
-    p + episode              a prediction's first copy; until it is there, that feedback waits for it: the latest
-                             arrival of those that do
+    p + episode              a prediction's first copy; until it is there, a mark that feedback waits for it
     f + episode + feedback   a feedback's first copy, with its bytes while it waits for its prediction
     r + episode              the reviews of a prediction so far
     c + cell                 a cell's counts
@@ -31,8 +30,12 @@ import pyarrow.compute as pc
 from flyback.streams.rates import Cell, Correcting, Counts, Grading, Review
 
 PREDICTION, FEEDBACK, WAITING, REVIEW, CELL, EXPIRY, SCHEMA = b"p", b"f", b"w", b"r", b"c", b"x", b"s"
-_ENTRY = struct.Struct(">qq16sIH")
-_TIME = struct.Struct(">q")
+NO_FINGERPRINT = bytes(16)
+_FEEDBACK_KEY = 34  # bytes
+_MARKED, _KEPT = 0, 1  # what stands in a prediction's place: a mark, or its first copy
+_ENTRY = struct.Struct(">Bqq16sII")
+_MARK = struct.Struct(">Bq")
+_NAMED = 16  # feedback that a mark names, so that one prediction that never comes does not make ever longer ones
 _EXPIRY = struct.Struct(">QQI")
 _LENGTH = struct.Struct(">I")
 _CORRECTING, _GRADING = struct.Struct(">qq?d"), struct.Struct(">?d")
@@ -75,30 +78,31 @@ def schema_key(schema_id: int) -> bytes:
 
 
 class Entry(NamedTuple):
-    """A first copy: arrival (ms), offset, traceparent, its message value where it is still needed, a prediction's cell.
+    """A first copy: arrival (ms), offset, traceparent, and its message value where it is still needed.
 
-    Its copies are told by the value; by the content's fingerprint where the value is not kept.
+    Its copies are told by the fingerprint of the content; by the value where that has not been taken.
     """
 
     arrived_at: int
     offset: int
-    fingerprint: bytes = bytes(16)
+    fingerprint: bytes = NO_FINGERPRINT
     traceparent: bytes = b""
     value: bytes = b""
-    cell: bytes = b""
-    """The key of the cell that a prediction is counted in."""
+    counted: bytes = b""
+    """The key of the cell that a prediction is counted in; the packed review that a feedback which waits comes to."""
 
     def pack(self) -> bytes:
-        arrived_at, offset, fingerprint, trace, value, cell = self
-        return _ENTRY.pack(arrived_at, offset, fingerprint, len(trace), len(cell)) + trace + cell + value
+        arrived_at, offset, fingerprint, trace, value, counted = self
+        head = _ENTRY.pack(_KEPT, arrived_at, offset, fingerprint, len(trace), len(counted))
+        return head + trace + counted + value
 
     @classmethod
     def unpack(cls, stored: bytes) -> Entry:
-        arrived_at, offset, fingerprint, trace, cell = _ENTRY.unpack_from(stored)
-        cell_at = _ENTRY.size + trace
-        value_at = cell_at + cell
-        trace, cell = stored[_ENTRY.size : cell_at], stored[cell_at:value_at]
-        return cls(arrived_at, offset, fingerprint, trace, stored[value_at:], cell)
+        _, arrived_at, offset, fingerprint, trace, counted = _ENTRY.unpack_from(stored)
+        counted_at = _ENTRY.size + trace
+        value_at = counted_at + counted
+        trace, counted = stored[_ENTRY.size : counted_at], stored[counted_at:value_at]
+        return cls(arrived_at, offset, fingerprint, trace, stored[value_at:], counted)
 
 
 def pack_entries(
@@ -108,14 +112,38 @@ def pack_entries(
     cells: Sequence[bytes],
     values: Sequence[bytes],
 ) -> Iterator[bytes]:
-    """Many entries without fingerprints, each packed as `Entry.pack` does."""
-    heads = map(_ENTRY.pack, arrivals, offsets, repeat(bytes(16)), map(len, traces), map(len, cells))
+    """Many predictions' entries without fingerprints, each packed as `Entry.pack` does."""
+    heads = map(
+        _ENTRY.pack, repeat(_KEPT), arrivals, offsets, repeat(NO_FINGERPRINT), map(len, traces), map(len, cells)
+    )
     return map(b"".join, zip(heads, traces, cells, values, strict=True))
 
 
+class Mark(NamedTuple):
+    """What stands in a prediction's place while feedback waits for it."""
+
+    arrived_at: int
+    """The latest arrival (ms) of that feedback."""
+    keys: list[bytes]
+    """Where it is, some of which may be forgotten; none where there is more of it than a mark names."""
+
+    def plus(self, arrived_at: int, key: bytes) -> Mark:
+        """With one more."""
+        keys = [*self.keys, key] if 0 < len(self.keys) < _NAMED else []
+        return Mark(max(self.arrived_at, arrived_at), keys)
+
+    def pack(self) -> bytes:
+        return _MARK.pack(_MARKED, self.arrived_at) + b"".join(self.keys)
+
+    @classmethod
+    def unpack(cls, stored: bytes) -> Mark:
+        _, arrived_at = _MARK.unpack_from(stored)
+        return cls(arrived_at, _cut(stored, _MARK.size, _FEEDBACK_KEY))
+
+
 def is_mark(stored: bytes) -> bool:
-    """Whether what stands in a prediction's place says that feedback waits for it: a packed time."""
-    return len(stored) == _TIME.size
+    """Whether what stands in a prediction's place says that feedback waits for it."""
+    return stored[0] == _MARKED
 
 
 @lru_cache(_CELLS)
@@ -162,14 +190,6 @@ def unpack_review(stored: bytes) -> Review:
     return Review(correction, grade)
 
 
-def pack_time(milliseconds: int) -> bytes:
-    return _TIME.pack(milliseconds)
-
-
-def unpack_time(stored: bytes) -> int:
-    return int(_TIME.unpack(stored)[0])
-
-
 def expiry_key(arrived_at: int, write: int = 0, part: int = 0) -> bytes:
     """Ordered by time; the sign bit is flipped so that negative times sort first."""
     return EXPIRY + _EXPIRY.pack(arrived_at + (1 << 63), write, part)
@@ -181,5 +201,8 @@ def pack_keys(keys: Sequence[bytes]) -> bytes:
 
 
 def unpack_keys(stored: bytes) -> list[bytes]:
-    (length,) = _LENGTH.unpack_from(stored)
-    return [stored[i : i + length] for i in range(_LENGTH.size, len(stored), length)]
+    return _cut(stored, _LENGTH.size, *_LENGTH.unpack_from(stored))
+
+
+def _cut(stored: bytes, start: int, length: int) -> list[bytes]:
+    return [stored[i : i + length] for i in range(start, len(stored), length)]

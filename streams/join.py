@@ -21,6 +21,22 @@ DERIVE_VERSION = 1
 
 FEEDBACK_ID = {"Correction": "correction_id", "Grade": "grade_id"}
 
+# What a derived event has as its prediction, or its feedback, has it.
+STORY_FIELDS = (
+    "task_id",
+    "prediction_id",
+    "actor",
+    "input",
+    "context",
+    "output",
+    "confidence",
+    "segment",
+    "attributes",
+    "occurred_at",
+)
+CORRECTION_FIELDS = ("verdict", "authority", "reason", "error_category")
+GRADE_FIELDS = ("rubric", "rubric_version", "scores", "passed", "rationale")
+
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
@@ -61,9 +77,16 @@ class Outcome:
 
 
 def pair_id(feedback: Arrived) -> str:
-    """The derived event's id: 32 hex digits of SHA-256 over the feedback's identity as a JSON array."""
-    identity = json.dumps(feedback.identity, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(identity.encode()).hexdigest()[:32]
+    """The derived event's id, of its feedback."""
+    return pair_id_of(feedback.identity)
+
+
+def pair_id_of(feedback: tuple[str, ...]) -> str:
+    """The same from the feedback's identity: 32 hex digits of SHA-256 over it as a JSON array."""
+    return hashlib.sha256(_json(feedback).encode()).hexdigest()[:32]
+
+
+_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 class HasArrived(Protocol):
@@ -82,16 +105,7 @@ def derive(prediction: Arrived, feedback: Arrived) -> Derived:
     """The derived event of one pair: Example, GradedExample or Coaching, with the whole story and its provenance."""
     p, f = prediction.event, feedback.event
     story = {
-        "task_id": p["task_id"],
-        "prediction_id": p["prediction_id"],
-        "actor": p["actor"],
-        "input": p["input"],
-        "context": p["context"],
-        "output": p["output"],
-        "confidence": p["confidence"],
-        "segment": p["segment"],
-        "attributes": p["attributes"],
-        "occurred_at": p["occurred_at"],
+        **{name: p[name] for name in STORY_FIELDS},
         "author": f["author"],
         "sampling_probability": f["sampling_probability"],
         "feedback_attributes": f["attributes"],
@@ -154,10 +168,8 @@ def _correction(prediction: Record, correction: Record) -> Record:
         "CORRECTED": correction["output"],
         "REJECTED": None,
     }[correction["verdict"]]
-    fields = ("verdict", "authority", "reason", "error_category")
-    return {"truth": truth, **{name: correction[name] for name in fields}}
+    return {"truth": truth, **{name: correction[name] for name in CORRECTION_FIELDS}}
 
 
 def _grade(grade: Record) -> Record:
-    fields = ("rubric", "rubric_version", "scores", "passed", "rationale")
-    return {name: grade[name] for name in fields}
+    return {name: grade[name] for name in GRADE_FIELDS}

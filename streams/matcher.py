@@ -16,8 +16,8 @@ from typing import NamedTuple
 from flyback.schemas import codec, content, wire
 from flyback.schemas.codec import Schema
 from flyback.streams import entries, state
-from flyback.streams.entries import Entry
-from flyback.streams.join import Arrived, Derived, derive, within
+from flyback.streams.entries import Entry, Mark
+from flyback.streams.join import Derived, derive, within
 from flyback.streams.messages import Message, Predictions
 from flyback.streams.rates import Cell, Counts, Review, closes_at, counted_arrivals
 from flyback.streams.state import Meta, Store
@@ -117,6 +117,8 @@ class _Step:
         self._most_bytes = most_bytes
         self._known: dict[bytes, bytes | None] = {}
         self._look_up(list(_looked_up(messages)))
+        alone = [message.key for message in messages if message.record == "Prediction"]
+        self._look_up_waiting(alone, [self._known[key] for key in alone])
         for header, schema in {message.value[: wire.HEADER]: message.schema for message in messages}.items():
             self._keep_schema(header, schema)
 
@@ -128,6 +130,14 @@ class _Step:
             size += sum(map(len, filter(None, stored)))
             if size > self._most_bytes:
                 raise TooMuch
+
+    def _look_up_waiting(self, keys: Iterable[bytes], stored: Iterable[bytes | None]) -> None:
+        """The feedback that waits for these predictions, and what else is needed to pair it."""
+        wanted = []
+        for key, found in zip(keys, stored, strict=True):
+            if found is not None and entries.is_mark(found):
+                wanted += [*Mark.unpack(found).keys, entries.REVIEW + key[1:]]
+        self._look_up(wanted)
 
     def _keep_schema(self, value: bytes, schema: Schema) -> None:
         key = entries.schema_key(wire.schema_id(value))
@@ -146,9 +156,11 @@ class _Step:
             stored = self._matcher.store.get(each.keys)
             if twice or any(stored):
                 alone = [kept is None and key not in twice for key, kept in zip(each.keys, stored, strict=True)]
-                for i in [i for i, is_alone in enumerate(alone) if not is_alone]:
-                    left.append(each.message(i))
-                    self._known[each.keys[i]] = stored[i]
+                others = [i for i, is_alone in enumerate(alone) if not is_alone]
+                left += map(each.message, others)
+                places = {each.keys[i]: stored[i] for i in others}
+                self._known.update(places)
+                self._look_up_waiting(places, places.values())
                 each = each.where(alone)
             self._writes.update(zip(each.keys, each.entries(), strict=True))
             self._forget_all_after(each.columns.arrivals, each.keys)
@@ -177,16 +189,15 @@ class _Step:
             return
         at, trace = message.arrived_at, message.traceparent
         self._keep(
-            message, Entry(at, message.offset, traceparent=trace, value=message.value, cell=entries.cell_key(cell))
+            message, Entry(at, message.offset, traceparent=trace, value=message.value, counted=entries.cell_key(cell))
         )
         if at in counted_arrivals(cell, self._window_ms):
             self._new[cell] += 1
-        if waited_for:
-            for key, entry in self._feedback_waiting(episode):
+        if stored is not None and waited_for:
+            for key, entry in self._feedback_waiting(episode, Mark.unpack(stored)):
                 if within(message, entry, self._window_ms):
                     feedback = self._first_feedback(key, message, entry)
-                    told = feedback.fingerprint()
-                    self._writes[key] = entry._replace(fingerprint=told, value=b"", traceparent=b"").pack()
+                    self._writes[key] = Entry(entry.arrived_at, entry.offset, feedback.fingerprint()).pack()
                     self._pair(episode, cell, Pair(message, feedback))
 
     def feedback(self, message: Message) -> None:
@@ -196,14 +207,18 @@ class _Step:
         if not self._is_new(message, self._get(message.key)):
             return
         if stored is None or waits:
-            self._keep(message, Entry(at, message.offset, traceparent=message.traceparent, value=message.value))
+            told, counted = (
+                message.content or entries.NO_FINGERPRINT,
+                entries.pack_review(Review().plus(message.judgement)),
+            )
+            self._keep(message, Entry(at, message.offset, told, message.traceparent, message.value, counted))
             self._waiting[episode].append(message.key)
-            self._mark_waiting(episode, at)
+            self._mark_waiting(episode, at, message.key)
             return
         self._keep(message, Entry(at, message.offset, message.fingerprint()))
         entry = Entry.unpack(stored)
         if within(entry, message, self._window_ms):
-            cell = entries.unpack_cell_key(entry.cell)
+            cell = entries.unpack_cell_key(entry.counted)
             self._pair(episode, cell, Pair(self._first_prediction(message, entry, cell), message))
 
     def keep_counts(self) -> None:
@@ -241,7 +256,7 @@ class _Step:
             if key[:1] == entries.WAITING:
                 key = entries.PREDICTION + key[1:]
                 marked = self._get(key)
-                if marked is None or not entries.is_mark(marked) or entries.unpack_time(marked) >= cutoff:
+                if marked is None or not entries.is_mark(marked) or Mark.unpack(marked).arrived_at >= cutoff:
                     continue
             self._writes[key] = None
             if key[:1] == entries.PREDICTION:
@@ -273,7 +288,7 @@ class _Step:
         if first.value == message.value:
             return True
         told = first.fingerprint
-        if first.value:
+        if told == entries.NO_FINGERPRINT:
             event = codec.decode(message.record, first.value, self._schema(first.value))
             told = content.fingerprint(message.record, event)
         return message.fingerprint() == told
@@ -299,11 +314,13 @@ class _Step:
             self._writes[key] = entries.pack_review(after)
             self._changes[cell].append(after.counts() if stored is None else after.counts().minus(before.counts()))
 
-    def _mark_waiting(self, episode: bytes, arrived_at: int) -> None:
-        key = entries.PREDICTION + episode
-        marked = self._get(key)
-        if marked is None or entries.unpack_time(marked) < arrived_at:
-            self._writes[key] = entries.pack_time(arrived_at)
+    def _mark_waiting(self, episode: bytes, arrived_at: int, key: bytes) -> None:
+        place = entries.PREDICTION + episode
+        stored = self._get(place)
+        before = None if stored is None else Mark.unpack(stored)
+        after = Mark(arrived_at, [key]) if before is None else before.plus(arrived_at, key)
+        self._writes[place] = after.pack()
+        if before is None or before.arrived_at < arrived_at:
             self._forget_after(arrived_at, entries.WAITING + episode)
 
     def _forget_after(self, milliseconds: int, key: bytes) -> None:
@@ -325,20 +342,22 @@ class _Step:
             for milliseconds, key in zip(arrivals, keys, strict=True):
                 self._forget_after(milliseconds, key)
 
-    def _feedback_waiting(self, episode: bytes) -> Iterator[tuple[bytes, Entry]]:
-        keys = [key for key, _ in self._matcher.store.scan(entries.FEEDBACK + episode)]
-        for key in (*keys, *self._waiting[episode]):
+    def _feedback_waiting(self, episode: bytes, mark: Mark) -> Iterator[tuple[bytes, Entry]]:
+        keys = mark.keys
+        if not keys:
+            keys = [key for key, _ in self._matcher.store.scan(entries.FEEDBACK + episode)] + self._waiting[episode]
+        for key in keys:
             stored = self._get(key)
             if stored is not None and (entry := Entry.unpack(stored)).value:
                 yield key, entry
 
     def _first_feedback(self, key: bytes, prediction: Message, entry: Entry) -> Message:
         """A stored feedback as the message that it was."""
-        record, schema = entries.feedback_record(key), self._schema(entry.value)
-        event = codec.decode(record, entry.value, schema)
-        topic = self._matcher.topics[record]
-        arrived = Arrived(record, event, topic, prediction.partition, entry.offset, entry.arrived_at)
-        return Message.of(arrived, entry.value, schema, entry.traceparent)
+        record, review = entries.feedback_record(key), entries.unpack_review(entry.counted)
+        place = self._matcher.topics[record], prediction.partition, entry.offset, entry.arrived_at, prediction.task_id
+        told = b"" if entry.fingerprint == entries.NO_FINGERPRINT else entry.fingerprint
+        judgement, schema = review.correction or review.grade, self._schema(entry.value)
+        return Message(record, *place, key, None, judgement, told, entry.value, schema, entry.traceparent)
 
     def _first_prediction(self, feedback: Message, entry: Entry, cell: Cell) -> Message:
         """A stored prediction as the message that it was."""

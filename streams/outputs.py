@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from flyback.errors import InvalidEvent
 from flyback.schemas import codec, wire
 from flyback.schemas.catalog import Catalog
 from flyback.settings import Settings
-from flyback.streams import dlq
+from flyback.streams import dlq, join_columns
 from flyback.streams.clients import Cluster, Headers, Message
 from flyback.streams.join import DERIVE_VERSION, Derived
+from flyback.streams.matcher import Pair
 from flyback.streams.messages import Message as ValidMessage
 from flyback.streams.rates import Cell, Counts
 from flyback.streams.topology import Topology
@@ -44,10 +46,21 @@ class Outputs:
         self._topics = {record: topology.topic_of(record) for record in records}
         self._ids = {record: catalog.id_for(record, topic) for record, topic in self._topics.items()}
 
+    def pairs(self, pairs: Sequence[Pair]) -> Iterator[Output]:
+        """The derived event of each pair, or the dead letter of its feedback where the pair is too large."""
+        for pair, derived in zip(pairs, join_columns.bodies(pairs), strict=True):
+            if derived is None:
+                yield self.pair(pair.derived, pair.feedback)
+            else:
+                record, body = derived
+                yield self._of_pair(record, wire.frame(self._ids[record], body), pair.feedback)
+
     def pair(self, derived: Derived, feedback: ValidMessage) -> Output:
-        """The derived event of a pair, or the dead letter of its feedback where the pair is too large."""
-        record, event = derived.record, derived.event
-        key, value = event["task_id"].encode(), self._encode(record, event)
+        """The same for one pair."""
+        return self._of_pair(derived.record, self._encode(derived.record, derived.event), feedback)
+
+    def _of_pair(self, record: str, value: bytes, feedback: ValidMessage) -> Output:
+        key = feedback.task_id.encode()
         size, limit = len(key) + len(value) + len(feedback.traceparent), self._topology.derived_max_bytes
         if size + _ROOM > limit:
             text = f"its derived event would have {size} bytes with its key, the derived topics take {limit}"

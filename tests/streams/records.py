@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from flyback.schemas import codec, wire
 from flyback.schemas.catalog import Catalog, hashed_id
-from flyback.schemas.codec import Record
+from flyback.schemas.codec import Record, Schema, bundled
 from flyback.streams.clients import Headers
 from flyback.streams.topology import Topology
 from tests.strategies import correction, grade, prediction
@@ -34,6 +35,13 @@ def raw(record: str, event: Record, headers: Headers | None = None) -> Raw:
 def framed(record: str, event: Record) -> bytes:
     """The event's bytes under the id that `BundledCatalog` has for its schema."""
     return codec.encode(record, event, hashed_id(codec.bundled(record)))
+
+
+def reordered(record: str) -> Schema:
+    """A schema of another writer: our fields, the last one first."""
+    schema: dict[str, Any] = json.loads(bundled(record).text)
+    *others, last = schema["fields"]
+    return Schema(json.dumps(schema | {"fields": [last, *others]}))
 
 
 def registered(message: Raw, topology: Topology, catalog: Catalog) -> Raw:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,22 +16,15 @@ from flyback import settings as configuration
 from flyback.errors import InvalidEvent, UnknownSchema
 from flyback.schemas import wire
 from flyback.schemas.catalog import BundledCatalog, hashed_id
-from flyback.schemas.codec import Record, Schema, bundled
+from flyback.schemas.codec import Record
 from flyback.streams.admission import Admission
 from flyback.streams.messages import Message
 from flyback.streams.topology import partition_for
 from tests.strategies import TOPIC, any_event, correction, grade, prediction, valid_event
-from tests.streams.records import POISON, Raw, a_correction, a_grade, framed, raw
+from tests.streams.records import POISON, Raw, a_correction, a_grade, framed, raw, reordered
 
 PARTITIONS = 2
 RECORDS = tuple(TOPIC)
-
-
-def reordered(record: str) -> Schema:
-    """A schema of another writer: our fields, the last one first."""
-    schema: dict[str, Any] = json.loads(bundled(record).text)
-    *others, last = schema["fields"]
-    return Schema(json.dumps(schema | {"fields": [last, *others]}))
 
 
 class Sent:

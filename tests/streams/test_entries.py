@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flyback.streams import entries
-from flyback.streams.entries import Entry
+from flyback.streams.entries import Entry, Mark
 from flyback.streams.rates import Cell, Correcting, Counts, Grading, Review
 
 LONG = st.integers(-(2**63), 2**63 - 1)
@@ -15,7 +15,7 @@ TEXT = st.text(max_size=20)
 PROBABILITY = st.none() | st.floats(1e-4, 1)
 
 
-@given(st.builds(Entry, LONG, LONG, st.binary(min_size=16, max_size=16), st.binary(max_size=80), st.binary()))
+@given(st.builds(Entry, LONG, LONG, st.binary(min_size=16, max_size=16), *[st.binary(max_size=80)] * 3))
 def test_an_entry_comes_back_as_it_was(entry: Entry) -> None:
     assert Entry.unpack(entry.pack()) == entry
 
@@ -36,9 +36,24 @@ def test_a_review_comes_back_as_it_was(correction: Correcting | None, grade: Gra
     assert found.counts() == review.counts()
 
 
-@given(LONG)
-def test_a_time_comes_back_as_it_was(milliseconds: int) -> None:
-    assert entries.unpack_time(entries.pack_time(milliseconds)) == milliseconds
+@given(LONG, st.lists(st.binary(min_size=34, max_size=34), max_size=16))
+def test_a_mark_comes_back_as_it_was_and_is_none_of_the_entries(arrived_at: int, keys: list[bytes]) -> None:
+    packed = Mark(arrived_at, keys).pack()
+    assert Mark.unpack(packed) == Mark(arrived_at, keys)
+    assert entries.is_mark(packed)
+    assert not entries.is_mark(Entry(arrived_at, 0).pack())
+
+
+def test_a_mark_names_feedback_until_it_is_too_much_and_then_none() -> None:
+    keys = [entries.feedback_key(bytes(16), "Grade", str(i)) for i in range(40)]
+    mark = Mark(7, keys[:1])
+    sizes = []
+    for key in keys[1:]:
+        mark = mark.plus(5, key)
+        sizes.append(len(mark.keys))
+    assert mark == Mark(7, [])
+    assert sizes[:15] == list(range(2, 17))
+    assert not any(sizes[15:])
 
 
 PART = st.integers(0, 2**32 - 1)
@@ -65,7 +80,7 @@ def test_columns_of_ids_give_the_episodes_that_each_row_gives(ids: list[tuple[st
 
 @given(st.lists(st.builds(Entry, LONG, LONG, st.just(bytes(16)), st.binary(), st.binary(), st.binary())))
 def test_entries_packed_together_are_packed_as_each_is_by_itself(kept: list[Entry]) -> None:
-    names = "arrived_at", "offset", "traceparent", "cell", "value"
+    names = "arrived_at", "offset", "traceparent", "counted", "value"
     together = entries.pack_entries(*([getattr(entry, name) for entry in kept] for name in names))
     assert list(together) == [entry.pack() for entry in kept]
 

@@ -58,8 +58,8 @@ def test_a_scan_gives_one_prefix_in_key_order_from_its_start(folder: StateFolder
 def test_times_on_both_sides_of_1970_are_scanned_in_order(folder: StateFolder) -> None:
     times = [-(2**63), -1, 0, 1, 2**63 - 1]
     store = folder.store(0)
-    store.write({entries.expiry_key(time): entries.pack_time(time) for time in times})
-    assert [entries.unpack_time(value) for _, value in store.scan(entries.EXPIRY)] == times
+    store.write({entries.expiry_key(time): b"%d" % time for time in times})
+    assert [int(value) for _, value in store.scan(entries.EXPIRY)] == times
 
 
 def test_many_keys_are_looked_up_in_their_order(folder: StateFolder) -> None:
