@@ -31,7 +31,7 @@ from flyback.local.kafka import KafkaBroker
 
 METER = Path(__file__).with_name("meter.py")
 ROOT = Path(__file__).parents[1]
-PATIENCE = 1_800.0
+PATIENCE = 600.0
 
 T = TypeVar("T")
 

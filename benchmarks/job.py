@@ -23,12 +23,16 @@ PARTITIONS = 4
 
 @dataclass(frozen=True)
 class Job:
-    """`topics` and `schemas` are by record: a full name; the id in the wire format, and the Avro schema."""
+    """`topics` and `schemas` are by record: a full name; the id in the wire format, and the Avro schema.
+
+    `rounds`: how often a raw client does it, to be at it long enough; the others do it once.
+    """
 
     bootstrap: str
     prefix: str
     group: str
     events: int
+    rounds: int = 1
     topics: dict[str, str] = field(default_factory=dict)
     schemas: dict[str, dict[str, Any]] = field(default_factory=dict)
 

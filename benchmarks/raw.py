@@ -24,13 +24,14 @@ def consume(job: Job, folder: Path) -> None:
     """Read every raw topic to its end; how much there was goes to found.json."""
     settings = job.settings(folder)
     consumer = Consumer({**settings.kafka(), "group.id": job.group, "enable.auto.commit": False})
-    consumer.assign([TopicPartition(t, p, 0) for t in Topology(settings).raw for p in range(PARTITIONS)])
     events = size = 0
-    while events < job.events:
-        for message in consumer.consume(5_000, 1.0):
-            if message.error() is None:
-                events += 1
-                size += len(message.value() or b"")
+    for number in range(1, job.rounds + 1):
+        consumer.assign([TopicPartition(t, p, 0) for t in Topology(settings).raw for p in range(PARTITIONS)])
+        while events < number * job.events:
+            for message in consumer.consume(5_000, 1.0):
+                if message.error() is None:
+                    events += 1
+                    size += len(message.value() or b"")
     consumer.close()
     (folder / "found.json").write_text(json.dumps({"events": events, "bytes": size}), encoding="utf-8")
 
@@ -41,7 +42,7 @@ def produce(job: Job, folder: Path) -> None:
     producer = bulk_producer(settings)
     topic = Topology(settings).topic_of("Example")
     made = [(partition, key, value) for _, partition, key, value in messages(_VALUES, PARTITIONS, Expected())]
-    for message in itertools.islice(itertools.cycle(made), job.events):
+    for message in itertools.islice(itertools.cycle(made), job.events * job.rounds):
         send(producer, topic, *message)
     assert producer.flush(120) == 0, "not everything was acknowledged"
 
