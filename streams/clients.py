@@ -25,7 +25,10 @@ _LIBRDKAFKA = logging.getLogger("librdkafka")
 
 # Of one answer of a broker, compressed: librdkafka looks how full its queue is between two answers, not before it
 # decompresses one, and what is much alike becomes twenty times as large.
-_FETCH_BYTES = 2_000_000
+_FETCH = {
+    "fetch.max.bytes": 2_000_000,
+    "fetch.queue.backoff.ms": 10,  # after the queue was full; by default a second, in which it runs empty
+}
 
 Headers = Sequence[tuple[str, bytes | None]]
 OnPartitions = Callable[[Any, list[TopicPartition]], None]
@@ -125,7 +128,7 @@ class KafkaClients:
         self._asking: AdminClient | None = None
 
     def consumer(self, config: Mapping[str, Any]) -> Consumer:
-        return confluent_kafka.Consumer(self._config({"fetch.max.bytes": _FETCH_BYTES, **config}))  # type: ignore[return-value]
+        return confluent_kafka.Consumer(self._config(_FETCH | dict(config)))  # type: ignore[return-value]
 
     def producer(self, config: Mapping[str, Any]) -> Producer:
         return confluent_kafka.Producer(self._config(config))  # type: ignore[return-value]

@@ -216,7 +216,6 @@ def reader(clients: Clients, isolation: str = "read_committed") -> Consumer:
         "isolation.level": isolation,
         "enable.partition.eof": True,
         "queued.max.messages.kbytes": 16_384,
-        "fetch.queue.backoff.ms": 10,  # after the queue was full; by default a second, in which it runs empty
     }
     return clients.consumer(config)
 

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from flyback.schemas import codec, wire
 from flyback.schemas.codec import Record
 from flyback.streams import entries, join, rates, state
-from flyback.streams.join import Arrived, Derived
+from flyback.streams.join import Arrived, Derived, pair_id
 from flyback.streams.matcher import Matched, Matcher
 from flyback.streams.messages import Columns, Message, Predictions
 from flyback.streams.rates import Cell, Counts
@@ -299,6 +299,18 @@ def test_a_later_feedback_still_finds_its_prediction_when_an_earlier_one_was_for
     assert worker.batch().expired == 2  # the correction, and its older mark
     worker.batch(message(arrived("Prediction", prediction(), 0, arrived_at=at)))
     assert [each.record for each in worker.derived] == ["GradedExample"]
+
+
+@pytest.mark.parametrize("together", [1, 7, 40])
+def test_all_feedback_that_waits_for_one_prediction_is_paired_however_much_it_is(worker: Worker, together: int) -> None:
+    waiting = [message(arrived("Correction", correction(correction_id=f"c{i}"), i)) for i in range(40)]
+    for i in range(0, 40, together):
+        worker.batch(*waiting[i : i + together])
+    worker.batch(message(arrived("Prediction", prediction())))
+    assert sorted(by_id(worker.derived)) == sorted(pair_id(each.arrived) for each in waiting)
+    worker.batch(*waiting)
+    assert worker.duplicates == {TOPIC["Correction"]: 40}
+    assert len(worker.derived) == 40
 
 
 def test_one_batch_forgets_a_bounded_number_of_entries(worker: Worker) -> None:
