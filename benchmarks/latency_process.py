@@ -6,7 +6,7 @@ python -m benchmarks.latency_process look RATE SECONDS FOLDER     when which exa
 
 Each makes a file FOLDER/<its name> when it begins; `read` and `look` write what they saw to FOLDER/<its name>.json: of
 each example the correction's id, and in microseconds since the epoch when the correction was sent, when Kafka took it,
-and when the example was seen.
+when the worker wrote the example, and when it was seen.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _TEMPLATES = 50
 _TASK = b"task-00000000"  # stands for a task's id of the same length in an encoded event
 _LOOK_SECONDS = 0.1  # between two queries
 
-Seen = dict[str, tuple[int, int, int]]
-"""By the correction's id: sent, taken by Kafka, seen; microseconds since the epoch."""
+Seen = dict[str, tuple[int, int, int, int]]
+"""By the correction's id: sent, taken by Kafka, example written, seen; microseconds since the epoch."""
 
 
 @dataclass(frozen=True)
@@ -103,18 +103,18 @@ def read(settings: Settings, load: Load, begin: Callable[[], None]) -> Seen:
     consumer.assign([TopicPartition(topic, partition, 0) for partition in range(settings.partitions)])
     consumer.poll(1.0)  # connected by then
     begin()
-    found: list[tuple[bytes, int]] = []
+    found: list[tuple[bytes, int, int]] = []
     last = time.monotonic()
     while len(found) < load.corrections and time.monotonic() - last < PATIENCE:
         message = consumer.poll(1.0)
         if message is not None and message.error() is None:
-            found.append((message.value() or b"", time.time_ns() // 1000))
+            found.append((message.value() or b"", message.timestamp()[1] * 1000, time.time_ns() // 1000))
             last = time.monotonic()
     consumer.close()
     seen: Seen = {}
-    for value, moment in found:
+    for value, written, moment in found:
         example = codec.decode("Example", value, codec.bundled("Example"))
-        times = (example["feedback_occurred_at"], example["feedback_source"]["arrived_at"], moment)
+        times = (example["feedback_occurred_at"], example["feedback_source"]["arrived_at"], written, moment)
         seen.setdefault(example["correction_id"], times)
     return seen
 
@@ -123,18 +123,18 @@ def look(settings: Settings, load: Load, begin: Callable[[], None]) -> Seen:
     """The examples as they appear in DuckDB, by one query every 100 ms."""
     from flyback.sinks.lake import lake
 
-    query = "SELECT correction_id, epoch_us(feedback_occurred_at), epoch_us(feedback_source.arrived_at) FROM examples"
+    times = "epoch_us(feedback_occurred_at), epoch_us(feedback_source.arrived_at), epoch_us(_arrived_at)"
     seen: Seen = {}
     with lake(settings.lake) as connection:
         begin()
         last = time.monotonic()
         while len(seen) < load.corrections and time.monotonic() - last < PATIENCE:
             connection.refresh()
-            rows = connection.execute(query).fetchall()
+            rows = connection.execute(f"SELECT correction_id, {times} FROM examples").fetchall()
             moment = time.time_ns() // 1000
-            for correction_id, sent, arrived in rows:
+            for correction_id, sent, arrived, written in rows:
                 if correction_id not in seen:
-                    seen[correction_id] = (sent, arrived, moment)
+                    seen[correction_id] = (sent, arrived, written, moment)
                     last = time.monotonic()
             time.sleep(_LOOK_SECONDS)
     return seen
