@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import faust
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from benchmarks.job import PARTITIONS, Job
 from benchmarks.peers.joining import Join
@@ -35,6 +37,14 @@ class _Table:
         del self._table[key.encode()]
 
 
+def create_changelog(bootstrap: str, name: str) -> None:
+    """Before Faust does: where its client does not see a topic at once that it has just made, it waits for ever."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.create_topics([NewTopic(name, PARTITIONS, 1, config={"cleanup.policy": "compact"})])[name].result()
+    while name not in admin.list_topics(timeout=30).topics:
+        time.sleep(0.05)
+
+
 async def run(folder: Path) -> None:
     """Until all events are taken and all that they derive is acknowledged."""
     job = Job.read(folder)
@@ -55,6 +65,7 @@ async def run(folder: Path) -> None:
         web_enabled=False,
     )
     table = app.Table("events", partitions=PARTITIONS, key_type=bytes, value_type=bytes)
+    create_changelog(job.bootstrap, f"{job.group}-{table.name}-changelog")
     raw = app.topic(*(job.topics[record] for record in ("Prediction", "Correction", "Grade")), **_RAW)
     derived = {job.topics[record]: app.topic(job.topics[record], **_RAW) for record in ("Example", "GradedExample")}
 
