@@ -1,4 +1,4 @@
--- A generated lake: every row follows from its number `k` alone, so that any part of it can be made by itself, and again.
+-- A generated lake: every row follows from its number `k` alone, so any part of it can be made by itself, and again.
 -- Prediction `k` of `getvariable('total')` in one day. Every third one is corrected, every 300th a second time and with
 -- more authority; every 100th was sent twice. Texts are those of the table `texts` (i, body), but none is twice there.
 --
@@ -99,7 +99,9 @@ WITH changes AS (
     SELECT k, moment(k) AS arrived, 1 AS predictions, 0 AS reviewed, 0 AS failures
     FROM range(first, past) AS numbers(k)
     UNION ALL
-    SELECT k, arrived, 0, (turn = 0)::INTEGER, (verdict <> 'CONFIRMED')::INTEGER - (turn = 1 AND verdict(k, 0) <> 'CONFIRMED')::INTEGER
+    SELECT
+        k, arrived, 0, (turn = 0)::INTEGER,
+        (verdict <> 'CONFIRMED')::INTEGER - (turn = 1 AND verdict(k, 0) <> 'CONFIRMED')::INTEGER
     FROM corrections_of(first, past)
 ),
 counts AS (
@@ -111,11 +113,15 @@ counts AS (
         sum(failures) OVER change AS failures,
         lead(arrived) OVER change AS next_arrival
     FROM changes
-    WINDOW change AS (PARTITION BY part(k), date_trunc('minute', moment(k)), model(k).name, segment(k) ORDER BY arrived, k, reviewed)
+    WINDOW change AS (
+        PARTITION BY part(k), date_trunc('minute', moment(k)), model(k).name, segment(k)
+        ORDER BY arrived, k, reviewed
+    )
 )
 SELECT
     k, "partition" AS part, arrived, 1 AS copies, next_arrival IS NULL AS lasting,
-    "partition", "minute", 'MODEL' AS actor_kind, actor, '2026-11' AS "version", segment, predictions, reviewed, failures,
+    "partition", "minute", 'MODEL' AS actor_kind, actor, '2026-11' AS "version", segment,
+    predictions, reviewed, failures,
     reviewed AS weighted_reviews,
     4_000_000 * reviewed AS sum_w,
     4_000_000 * failures AS sum_wy,

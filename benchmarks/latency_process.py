@@ -23,6 +23,7 @@ from pathlib import Path
 from confluent_kafka import Consumer, TopicPartition
 
 from benchmarks.workload import bulk_producer, send, texts
+from flyback import history
 from flyback import settings as configuration
 from flyback.schemas import codec
 from flyback.schemas.catalog import BundledCatalog
@@ -68,7 +69,9 @@ def send_all(settings: Settings, load: Load, begin: Callable[[], None]) -> None:
 
     Messages gather for 20 ms, as in the SDK.
     """
-    topology, producer = Topology(settings), bulk_producer(settings)
+    failures: list[str] = []
+    topology, producer = Topology(settings), bulk_producer(settings, failures)
+    history.bounds(settings, topology.raw)  # leaders that answer refuse no first batch: see ADR 13
     predictions = list(_predictions())
     correction_id = BundledCatalog().id_for("Correction", "")
     begin()
@@ -85,6 +88,7 @@ def send_all(settings: Settings, load: Load, begin: Callable[[], None]) -> None:
             record, value = "Correction", codec.encode("Correction", _correction(key.decode()), correction_id)
         send(producer, topology.topic_of(record), partition_for(key, settings.partitions), key, value)
     assert producer.flush(PATIENCE) == 0, "not everything was acknowledged"
+    assert not failures, f"{len(failures)} events were not taken: {failures[0]}"
 
 
 def read(settings: Settings, load: Load, begin: Callable[[], None]) -> Seen:

@@ -46,7 +46,9 @@ def contender(bootstrap: str, how: str, events: int) -> Contender:
     def prepare(folder: Path) -> Sequence[str]:
         prefix = f"bench-{uuid4().hex[:8]}."
         job = Job(bootstrap, prefix, prefix, events)
-        topics.create(job.settings(folder))
+        settings = job.settings(folder)
+        topics.create(settings)
+        history.bounds(settings, Topology(settings).raw)  # leaders that answer refuse no first batch: see ADR 13
         job.write(folder)
         return [sys.executable, "-m", "benchmarks.sdk_process", how, str(folder)]
 
