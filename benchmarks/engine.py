@@ -123,6 +123,7 @@ def renew(settings: Settings) -> None:
             raise Void(f"the broker still has topics that were deleted {_SECONDS:g} s ago")
         time.sleep(0.05)
     topics.create(settings)
+    history.bounds(settings, topology.names)  # until each partition has its leader
 
 
 def check_consumed(field: Field, settings: Settings, folder: Path) -> Mapping[str, Any]:

@@ -27,8 +27,8 @@ def consume(job: Job, folder: Path) -> None:
     events = size = 0
     for number in range(1, job.rounds + 1):
         consumer.assign([TopicPartition(t, p, 0) for t in Topology(settings).raw for p in range(PARTITIONS)])
-        while events < number * job.events:
-            for message in consumer.consume(5_000, 1.0):
+        while left := number * job.events - events:
+            for message in consumer.consume(min(left, 5_000), 1.0):
                 if message.error() is None:
                     events += 1
                     size += len(message.value() or b"")

@@ -9,11 +9,12 @@ import random
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Message, Producer
 
+from flyback import history
 from flyback.errors import FlybackError
 from flyback.schemas import codec
 from flyback.schemas.catalog import BundledCatalog
@@ -41,6 +42,8 @@ def fill(settings: Settings, events: int, expected: Expected) -> dict[tuple[str,
     """Send so many raw events; the logs' ends by topic and partition. Raises FlybackError where any was not taken."""
     failures: list[str] = []
     topology, producer = Topology(settings), bulk_producer(settings, failures)
+    # until each partition has its leader: one that has just got it may refuse the first batch and take the second (ADR 13)
+    history.bounds(settings, topology.raw)
     ends = Counter({(topic, number): 0 for topic in topology.raw for number in range(settings.partitions)})
     for record, partition, key, value in messages(events, settings.partitions, expected):
         topic = topology.topic_of(record)
@@ -56,9 +59,15 @@ def fill(settings: Settings, events: int, expected: Expected) -> dict[tuple[str,
 def bulk_producer(settings: Settings, failures: list[str] | None = None) -> Producer:
     """An idempotent producer, set for throughput; whatever it could not deliver is added to `failures`."""
     config = settings.kafka(**{"linger.ms": 20, "compression.type": settings.compression, "enable.idempotence": True})
-    if failures is not None:
-        config["on_delivery"] = lambda error, _: failures.append(error.str()) if error else None
-    return Producer(config)
+    return Producer(config if failures is None else {**config, "on_delivery": _noting(failures)})
+
+
+def _noting(failures: list[str]) -> Callable[[KafkaError | None, Message], None]:
+    def delivered(error: KafkaError | None, message: Message) -> None:
+        if error is not None or message.offset() is None:
+            failures.append(error.str() if error is not None else "acknowledged without an offset")
+
+    return delivered
 
 
 def send(producer: Producer, topic: str, partition: int, key: bytes, value: bytes) -> None:
