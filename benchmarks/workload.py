@@ -42,7 +42,7 @@ def fill(settings: Settings, events: int, expected: Expected) -> dict[tuple[str,
     """Send so many raw events; the logs' ends by topic and partition. Raises FlybackError where any was not taken."""
     failures: list[str] = []
     topology, producer = Topology(settings), bulk_producer(settings, failures)
-    # until each partition has its leader: one that has just got it may refuse the first batch and take the second (ADR 13)
+    # until each partition has a leader: a new one may refuse the first batch and take the second (ADR 13)
     history.bounds(settings, topology.raw)
     ends = Counter({(topic, number): 0 for topic in topology.raw for number in range(settings.partitions)})
     for record, partition, key, value in messages(events, settings.partitions, expected):
