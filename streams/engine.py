@@ -78,6 +78,7 @@ class Engine:
         self._interval = settings.transaction_interval.total_seconds()
         self._stopping = threading.Event()
         self._not_before = 0.0
+        self._gathered = 0.0  # when the latest batch had been, or was to be
         self._message_bytes = 1_000_000  # of the last messages, on average
         self._aborts = 0
         self._waits = 0
@@ -225,7 +226,10 @@ class Engine:
         messages: defaultdict[tuple[Partition, str], list[Message]] = defaultdict(list)
         found: Sequence[Message] = ()
         many = size = 0
-        deadline = self._clock() + (0 if assignment.replaying else self._interval)
+        now = self._clock()
+        # work and commit are a part of the interval; but who is asked without any time to answer says nothing
+        deadline = now if assignment.replaying else max(now + self._interval / 10, self._gathered + self._interval)
+        self._gathered = deadline
         while many < self._settings.batch_events and size < self._settings.batch_bytes:
             # one call gives whatever waits in the client, so large messages are asked for in smaller numbers
             fitting = 1 + (self._settings.batch_bytes - size) // self._message_bytes

@@ -63,6 +63,12 @@ def pytest_cmdline_main() -> Generator[None, object, object]:
     return code
 
 
+@pytest.fixture
+def columns_for_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets columns be used for as few messages as a test makes, where each would be decoded by itself."""
+    monkeypatch.setattr("flyback.schemas.certain._FEW", 8)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_process_is_left() -> Iterator[None]:
     """Set up before all other fixtures, so torn down after them."""

@@ -26,6 +26,8 @@ from flyback.sinks.message import Message
 from flyback.sinks.tables import TABLES
 from tests.sinks.events import CATALOG, correction, grade, message, prediction, value_of
 
+pytestmark = pytest.mark.usefixtures("columns_for_few")
+
 RECORDS = [table.record for table in TABLES if table.record]
 RAW = {"Prediction": prediction, "Correction": correction, "Grade": grade}
 LIMIT = 100_000

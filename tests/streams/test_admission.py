@@ -23,6 +23,8 @@ from flyback.streams.topology import partition_for
 from tests.strategies import TOPIC, any_event, correction, grade, prediction, valid_event
 from tests.streams.records import POISON, Raw, a_correction, a_grade, framed, raw, reordered
 
+pytestmark = pytest.mark.usefixtures("columns_for_few")
+
 PARTITIONS = 2
 RECORDS = tuple(TOPIC)
 
