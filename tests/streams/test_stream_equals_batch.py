@@ -355,17 +355,26 @@ def a_play(seed: int, **limits: int) -> Iterator[Play]:
             stage.close()
 
 
-def run(actions: Sequence[Action], seed: int, **limits: int) -> None:
-    with a_play(seed, **limits) as play:
+def run(actions: Sequence[Action], seed: int, few: int = 64, **limits: int) -> None:
+    """`few`: up to so many messages are decoded one by one, and pairs derived; else as columns."""
+    with pytest.MonkeyPatch.context() as patch, a_play(seed, **limits) as play:
+        patch.setattr("flyback.schemas.certain._FEW", few)
+        patch.setattr("flyback.streams.join_columns._FEW", few)
         for action in actions:
             play.play(action)
         play.finish()
         play.stage.check()
 
 
-@given(_actions, st.integers(0, 1_000), st.sampled_from((1, 2, 3, 5, 1_000)), st.sampled_from((FEW_BYTES, 16_000_000)))
+@given(
+    _actions,
+    st.integers(0, 1_000),
+    st.sampled_from((1, 2, 3, 5, 1_000)),
+    st.sampled_from((FEW_BYTES, 16_000_000)),
+    st.sampled_from((1, 64)),
+)
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 def test_whatever_happens_the_stream_derives_what_one_pass_derives(
-    actions: list[Action], seed: int, batch_events: int, batch_bytes: int
+    actions: list[Action], seed: int, batch_events: int, batch_bytes: int, few: int
 ) -> None:
-    run(actions, seed, batch_events=batch_events, batch_bytes=batch_bytes)
+    run(actions, seed, few, batch_events=batch_events, batch_bytes=batch_bytes)
