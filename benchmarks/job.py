@@ -25,7 +25,8 @@ PARTITIONS = 4
 class Job:
     """`topics` and `schemas` are by record: a full name; the id in the wire format, and the Avro schema.
 
-    `rounds`: how often a raw client does it, to be at it long enough; the others do it once.
+    `rounds`: how often a raw client does it, to be at it long enough; the others do it once. `workers`: how many share
+    the partitions.
     """
 
     bootstrap: str
@@ -33,6 +34,7 @@ class Job:
     group: str
     events: int
     rounds: int = 1
+    workers: int = 1
     topics: dict[str, str] = field(default_factory=dict)
     schemas: dict[str, dict[str, Any]] = field(default_factory=dict)
 

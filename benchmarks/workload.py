@@ -25,7 +25,7 @@ from flyback.streams.topology import Topology, partition_for
 FEEDBACK = 0.10
 EARLY = 0.10
 COPIES = 0.01
-_TEXTS = 500
+_TEXTS = 10_000  # so that a batch of messages hardly repeats one: it would compress too well
 
 
 @dataclass

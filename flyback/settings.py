@@ -145,7 +145,7 @@ class Settings(BaseSettings):
         "FLYBACK_STATE_DIR", Path("flyback-data/state"), "The worker's state; one folder for each worker."
     )
     transaction_interval: Duration = _env(
-        "FLYBACK_TRANSACTION_INTERVAL", timedelta(milliseconds=100), "How long one batch may gather."
+        "FLYBACK_TRANSACTION_INTERVAL", timedelta(milliseconds=100), "From one transaction to the next."
     )
     batch_events: int = _env("FLYBACK_BATCH_EVENTS", 10_000, "Most events in one transaction.", ge=1)
     batch_bytes: int = _env("FLYBACK_BATCH_BYTES", 16_000_000, "Bytes after which a transaction is closed.", ge=1)

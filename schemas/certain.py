@@ -23,7 +23,7 @@ from flyback.schemas.codec import Schema, bundled
 from flyback.schemas.rules import CHECKS
 
 _PIECE = 8_000_000  # bytes that are decoded at once: doing so takes several times as much memory as they have
-_FEW = 64  # so many are decoded one by one in less time than any number takes as columns
+_FEW = 64  # up to so many of one schema are faster one by one
 
 
 class Rows(NamedTuple):
@@ -74,16 +74,33 @@ def rows(
     return certain, sorted(doubtful)
 
 
-def decoded(record: str, bodies: list[bytes]) -> pa.RecordBatch | None:
-    """The rows of bodies that are laid out as this version's are; None where one of them is not certain."""
+def rows_of(record: str, bodies: list[bytes]) -> tuple[pa.RecordBatch, certify.Mask] | None:
+    """Bodies that are laid out as this version's are, and which of them are certain; None where one does not decode."""
     batch = _decoded(pyruhvro_schema(record), bodies)
-    return batch if batch is not None and pc.all(_sure(record, batch, bodies)).as_py() else None
+    return None if batch is None else (batch, _sure(record, batch, bodies))
+
+
+def encoded(record: str, batch: pa.RecordBatch) -> pa.Array | None:
+    """The rows' bodies; None where pyruhvro cannot encode one of them."""
+    try:
+        return pyruhvro.serialize_record_batch(batch, pyruhvro_schema(record), 1)[0]
+    except BaseException as error:
+        _raise_unless_panic(error)
+        return None
+
+
+def _raise_unless_panic(error: BaseException) -> None:
+    # Rust's panics derive from BaseException
+    if type(error).__name__ != "PanicException":
+        raise error
 
 
 def _sure(record: str, batch: pa.RecordBatch, bodies: list[bytes]) -> certify.Mask:
     # One valid body a row: pyruhvro reads past trailing bytes and forgives odd encodings. What it writes again
     # without a difference was read right.
-    again = pyruhvro.serialize_record_batch(batch, pyruhvro_schema(record), 1)[0]
+    again = encoded(record, batch)
+    if again is None:
+        return pa.repeat(False, batch.num_rows)
     sure = pc.and_(pc.equal(again, pa.array(bodies, again.type)), certify.distinct_map_keys(batch))
     return pc.fill_null(pc.and_(sure, certify.valid(record, batch)), False)
 
@@ -124,7 +141,8 @@ def _pieces(values: Sequence[bytes | None], positions: list[int]) -> Iterator[li
 def _halving(
     schema: str, bodies: list[bytes], positions: list[int], doubtful: list[int]
 ) -> Iterator[tuple[pa.RecordBatch, list[bytes], list[int]]]:
-    """What decodes, in as few batches as can be. pyruhvro does not say which body is bad, so halves are tried."""
+    """What decodes, in as few batches as can be. pyruhvro does not say which body is bad, so halves are tried, and
+    those of few given up."""
     if len(bodies) <= _FEW:
         doubtful += positions
         return
@@ -145,9 +163,8 @@ def _decoded(schema: str, bodies: list[bytes]) -> pa.RecordBatch | None:
     except (ValueError, pa.ArrowException):
         return None
     except BaseException as error:
-        if type(error).__name__ == "PanicException":  # Rust's, which derives from BaseException
-            return None
-        raise
+        _raise_unless_panic(error)
+        return None
     return batch
 
 

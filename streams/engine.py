@@ -78,7 +78,7 @@ class Engine:
         self._interval = settings.transaction_interval.total_seconds()
         self._stopping = threading.Event()
         self._not_before = 0.0
-        self._gathered = 0.0  # when the latest batch had been, or was to be
+        self._gathered = 0.0  # when the latest batch had been
         self._message_bytes = 1_000_000  # of the last messages, on average
         self._aborts = 0
         self._waits = 0
@@ -227,9 +227,9 @@ class Engine:
         found: Sequence[Message] = ()
         many = size = 0
         now = self._clock()
-        # work and commit are a part of the interval; but who is asked without any time to answer says nothing
+        # Work and commit are a part of the interval. A tenth is left at least: asked without any time to answer, a
+        # consumer gives nothing.
         deadline = now if assignment.replaying else max(now + self._interval / 10, self._gathered + self._interval)
-        self._gathered = deadline
         while many < self._settings.batch_events and size < self._settings.batch_bytes:
             # one call gives whatever waits in the client, so large messages are asked for in smaller numbers
             fitting = 1 + (self._settings.batch_bytes - size) // self._message_bytes
@@ -246,6 +246,7 @@ class Engine:
                     size += len(message.value() or b"")
             if not found or self._stopping.is_set():
                 break
+        self._gathered = min(deadline, self._clock())
         assignment.look_around(ran_dry=not found)
         # a rebalance inside the loop may have taken partitions away that messages were read for before
         current = assignment.partitions

@@ -40,7 +40,7 @@ _EXPIRY = struct.Struct(">QQI")
 _LENGTH = struct.Struct(">I")
 _CORRECTING, _GRADING = struct.Struct(">qq?d"), struct.Struct(">?d")
 _NONE = nan  # no event has it for a probability
-_CELLS = 10_000  # a batch has few different ones
+_CELLS = 1_000  # a batch has fewer; their labels may be long
 _json = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -125,7 +125,10 @@ class Mark(NamedTuple):
     arrived_at: int
     """The latest arrival (ms) of that feedback."""
     keys: list[bytes]
-    """Where it is, some of which may be forgotten; none where there is more of it than a mark names."""
+    """Where it is, some of which may be forgotten; none where there is more of it than a mark names.
+
+    What had waited for an earlier prediction, one that has been forgotten, is not named: it had its chance.
+    """
 
     def plus(self, arrived_at: int, key: bytes) -> Mark:
         """With one more."""

@@ -52,28 +52,30 @@ def _pieces(pairs: Sequence[Pair], positions: list[int]) -> Iterator[list[int]]:
 
 def _derived(pairs: Sequence[Pair]) -> Sequence[tuple[str, bytes] | None]:
     """Of pairs whose predictions, and whose feedback, have one schema each."""
-    record = pairs[0].feedback.record
-    predictions = _decoded("Prediction", [pair.prediction for pair in pairs])
-    feedback = _decoded(record, [pair.feedback for pair in pairs])
-    if predictions is None or feedback is None:
-        return [None] * len(pairs)
-    by_human = pc.equal(pc.struct_field(predictions.column("actor"), "kind"), "HUMAN")
     found: list[tuple[str, bytes] | None] = [None] * len(pairs)
-    for target, mask in (("Coaching", by_human), (_OF_MODEL[record], pc.invert(by_human))):
+    record = pairs[0].feedback.record
+    predictions = _rows("Prediction", [pair.prediction for pair in pairs])
+    feedback = _rows(record, [pair.feedback for pair in pairs])
+    if predictions is None or feedback is None:
+        return found
+    sure = pc.and_(predictions[1], feedback[1])
+    by_human = pc.equal(pc.struct_field(predictions[0].column("actor"), "kind"), "HUMAN")
+    for target, of_target in (("Coaching", by_human), (_OF_MODEL[record], pc.invert(by_human))):
+        mask = pc.and_(sure, of_target)
         positions = pc.indices_nonzero(mask).to_pylist()
         if positions:
             some = [pairs[i] for i in positions]
-            columns = _columns(target, some, predictions.filter(mask), feedback.filter(mask))
-            for i, body in zip(positions, _encoded(target, columns), strict=True):
+            encoded = _encoded(target, _columns(target, some, predictions[0].filter(mask), feedback[0].filter(mask)))
+            for i, body in zip(positions, encoded or [], strict=encoded is not None):
                 found[i] = target, body
     return found
 
 
-def _decoded(record: str, messages: Sequence[Message]) -> pa.RecordBatch | None:
-    """The rows of messages that have one schema; None where not all are certain."""
+def _rows(record: str, messages: Sequence[Message]) -> tuple[pa.RecordBatch, pa.BooleanArray] | None:
+    """The rows of messages that have one schema, and which of them are certain; None where none is."""
     if not certain.same_body(messages[0].schema, record):
         return None
-    return certain.decoded(record, [message.value[wire.HEADER :] for message in messages])
+    return certain.rows_of(record, [message.value[wire.HEADER :] for message in messages])
 
 
 def _columns(target: str, pairs: Sequence[Pair], predictions: pa.RecordBatch, feedback: pa.RecordBatch) -> Columns:
@@ -133,14 +135,14 @@ def _all(value: str | int, rows: int) -> pa.Array:
     return pa.repeat(value, rows)
 
 
-def _encoded(target: str, columns: Columns) -> list[bytes]:
+def _encoded(target: str, columns: Columns) -> list[bytes] | None:
     schema, rows = _schema(target), len(columns["task_id"])
     arrays = [
         columns[field.name].cast(field.type) if field.name in columns else _nothing(field, rows) for field in schema
     ]
     batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
-    encoded: list[bytes] = pyruhvro.serialize_record_batch(batch, certain.pyruhvro_schema(target), 1)[0].to_pylist()
-    return encoded
+    encoded = certain.encoded(target, batch)
+    return None if encoded is None else encoded.to_pylist()
 
 
 def _nothing(field: pa.Field, rows: int) -> pa.Array:

@@ -155,13 +155,13 @@ class _Step:
             self._keep_schema(each.columns.values[0], each.schema)
             stored = self._matcher.store.get(each.keys)
             if twice or any(stored):
-                alone = [kept is None and key not in twice for key, kept in zip(each.keys, stored, strict=True)]
-                others = [i for i, is_alone in enumerate(alone) if not is_alone]
+                untouched = [kept is None and key not in twice for key, kept in zip(each.keys, stored, strict=True)]
+                others = [i for i, is_untouched in enumerate(untouched) if not is_untouched]
                 left += map(each.message, others)
                 places = {each.keys[i]: stored[i] for i in others}
                 self._known.update(places)
                 self._look_up_waiting(places, places.values())
-                each = each.where(alone)
+                each = each.where(untouched)
             self._writes.update(zip(each.keys, each.entries(), strict=True))
             self._forget_all_after(each.columns.arrivals, each.keys)
             self._count_new(each)
@@ -203,10 +203,9 @@ class _Step:
     def feedback(self, message: Message) -> None:
         episode, at = message.episode, message.arrived_at
         stored = self._get(entries.PREDICTION + episode)
-        waits = stored is None or entries.is_mark(stored)
         if not self._is_new(message, self._get(message.key)):
             return
-        if stored is None or waits:
+        if stored is None or entries.is_mark(stored):
             told, counted = (
                 message.content or entries.NO_FINGERPRINT,
                 entries.pack_review(Review().plus(message.judgement)),

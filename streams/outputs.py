@@ -56,7 +56,7 @@ class Outputs:
                 yield self._of_pair(record, wire.frame(self._ids[record], body), pair.feedback)
 
     def pair(self, derived: Derived, feedback: ValidMessage) -> Output:
-        """The same for one pair."""
+        """The same for a derived event, and the feedback of its pair."""
         return self._of_pair(derived.record, self._encode(derived.record, derived.event), feedback)
 
     def _of_pair(self, record: str, value: bytes, feedback: ValidMessage) -> Output:

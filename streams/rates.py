@@ -138,7 +138,7 @@ def closes_at(cell: Cell, window_ms: int) -> int:
     return cell.minute // 1000 + window_ms - slack_ms(window_ms)
 
 
-@lru_cache(10_000)
+@lru_cache(1_000)
 def counted_arrivals(cell: Cell, window_ms: int) -> range:
     """The arrivals (ms) with which a prediction is counted: not from the future, and before its minute closes."""
     return range(cell.minute // 1000 - slack_ms(window_ms), closes_at(cell, window_ms))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pyarrow as pa
+import pyruhvro
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -56,13 +58,39 @@ def test_models_and_people_and_both_kinds_of_feedback_are_told_apart() -> None:
     assert found == ["Example", "Coaching", "GradedExample", "Coaching"] * 20
 
 
-def test_few_pairs_and_those_of_other_writers_are_left_to_derive() -> None:
-    ours = [
+def ours(many: int = 20) -> list[Pair]:
+    return [
         Pair(message(arrived("Prediction", prediction(f"t{i}"))), message(arrived("Correction", correction(f"t{i}"))))
-        for i in range(20)
+        for i in range(many)
     ]
-    assert join_columns.bodies(ours[:3]) == [None] * 3
-    theirs = [pair._replace(prediction=pair.prediction._replace(schema=reordered("Prediction"))) for pair in ours]
-    found = join_columns.bodies([*ours, *theirs])
+
+
+def test_one_pair_that_is_not_certain_leaves_the_others_alone() -> None:
+    pairs = ours()
+    many = prediction("t7", attributes={f"name-{i}": "x" for i in range(60)})
+    pairs[7] = pairs[7]._replace(prediction=message(arrived("Prediction", many)))
+    found = join_columns.bodies(pairs)
+    assert [i for i, derived in enumerate(found) if derived is None] == [7]
+
+
+def test_what_cannot_be_encoded_as_columns_is_left_to_derive(monkeypatch: pytest.MonkeyPatch) -> None:
+    class PanicException(BaseException):
+        """As Rust raises it."""
+
+    def panics(batch: pa.RecordBatch, schema: str, chunks: int) -> list[pa.Array]:
+        if '"Example"' in schema:
+            raise PanicException
+        encoded: list[pa.Array] = encode(batch, schema, chunks)
+        return encoded
+
+    encode = pyruhvro.serialize_record_batch
+    monkeypatch.setattr("pyruhvro.serialize_record_batch", panics)
+    assert join_columns.bodies(ours()) == [None] * 20
+
+
+def test_few_pairs_and_those_of_other_writers_are_left_to_derive() -> None:
+    assert join_columns.bodies(ours(3)) == [None] * 3
+    theirs = [pair._replace(prediction=pair.prediction._replace(schema=reordered("Prediction"))) for pair in ours()]
+    found = join_columns.bodies([*ours(), *theirs])
     assert None not in found[:20]
     assert found[20:] == [None] * 20
