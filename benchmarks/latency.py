@@ -21,14 +21,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.request import urlopen
 from uuid import uuid4
 
 from benchmarks import contest
 from benchmarks.contest import Ground, Run, Void, cpu_seconds_of
 from benchmarks.latency_process import PATIENCE, Load, Seen
 from benchmarks.memory import peak_megabytes
-from flyback import history, topics
+from flyback import endpoints, history, topics
 from flyback import settings as configuration
 from flyback.cli import output
 from flyback.local.process import ChildProcess, free_port
@@ -204,11 +203,7 @@ class Site:
 
 
 def _is_well(port: int) -> bool:
-    try:
-        with urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
-            return bool(json.load(answer)["ok"])
-    except OSError:
-        return False
+    return bool(endpoints.health(f"127.0.0.1:{port}").get("ok"))
 
 
 def _options(parser: argparse.ArgumentParser) -> None:

@@ -20,9 +20,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.request import urlopen
 
 from benchmarks.job import PARTITIONS, Job
+from flyback import endpoints
 from flyback.local.process import free_port
 from flyback.streams.topology import Topology
 
@@ -60,11 +60,7 @@ def sink(job: Job, folder: Path) -> dict[str, float]:
 
 def _landed(port: int, topics: Sequence[str]) -> int:
     """How many messages of these topics the sink has committed."""
-    try:
-        with urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
-            offsets = json.load(answer)["offsets"] or {}
-    except OSError:  # it is starting, or waits
-        return 0
+    offsets = endpoints.health(f"127.0.0.1:{port}").get("offsets") or {}  # none while it starts
     return sum(offset for place, offset in offsets.items() if place.rpartition("/")[0] in topics)
 
 

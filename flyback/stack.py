@@ -10,14 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from http.client import HTTPException
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Literal, Protocol, Self
-from urllib.request import urlopen
 
+from flyback import endpoints, topics
 from flyback import settings as all_settings
-from flyback import topics
 from flyback.errors import BrokerError, FlybackError
 from flyback.local.process import ChildProcess, free_port, listens
 from flyback.settings import Settings
@@ -140,7 +138,7 @@ class Stack:
         """
         deadline = time.monotonic() + READY_SECONDS
         for process, endpoint in ((self.worker, self.worker_endpoint), (self.sink, self.sink_endpoint)):
-            while not _health(endpoint)[0]:
+            while not _health(endpoint):
                 self.check()
                 if time.monotonic() > deadline:
                     raise BrokerError(f"the {process.name} was not ready after {READY_SECONDS:g} s: see {process.log}")
@@ -148,11 +146,11 @@ class Stack:
 
     def status(self) -> tuple[dict[str, object], dict[str, object]]:
         """What worker and sink say of themselves now; {} where one does not answer, or is not well."""
-        return _health(self.worker_endpoint)[1], _health(self.sink_endpoint)[1]
+        return _health(self.worker_endpoint), _health(self.sink_endpoint)
 
     def waiting(self) -> object:
         """What the worker says that it waits for, None where it does not wait."""
-        return _health(self.worker_endpoint)[1].get("waiting")
+        return _health(self.worker_endpoint).get("waiting")
 
     def check(self) -> None:
         """Raise ProcessEnded if worker or sink no longer runs."""
@@ -261,14 +259,10 @@ def _child_environment(settings: Settings) -> dict[str, str]:
     return {**kept, **settings.environment(), "PYTHONUNBUFFERED": "1"}
 
 
-def _health(endpoint: str) -> tuple[bool, dict[str, object]]:
-    """Whether the process says that it is well, and what else it says; nothing where it does not answer."""
-    try:
-        with urlopen(f"{endpoint}/healthz", timeout=2) as answer:  # an address of our own making
-            found = json.load(answer)
-    except (OSError, ValueError, HTTPException):  # not up yet, or died as it answered; 503 is an OSError as well
-        return False, {}
-    return True, found
+def _health(endpoint: str) -> dict[str, object]:
+    """What the process says that is well; {} where it is not, or not up yet, or died as it answered."""
+    found = endpoints.health(endpoint.removeprefix("http://"), seconds=2)
+    return found if found.get("ok") else {}
 
 
 @contextmanager

@@ -11,14 +11,14 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from flyback import status, topics
+from flyback import endpoints, status, topics
 from flyback.dashboards.endpoint import serve
 from flyback.errors import BrokerError, ConfigurationError, TopicMismatch
 from flyback.landing import wait_until_landed
 from flyback.local.process import free_port
 from flyback.settings import Settings, load
 from flyback.sinks.tables import TABLES
-from flyback.status import endpoints, groups, lag
+from flyback.status import groups, lag
 from flyback.status.lag import Lag, Total
 from flyback.streams.engine import Engine
 from flyback.streams.topology import Topology

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from flyback import history
+from flyback import endpoints, history
+from flyback.endpoints import Answer
 from flyback.errors import LakeError
 from flyback.history import Place
 from flyback.settings import Settings
 from flyback.sinks.tables import TABLES, landed
-from flyback.status import endpoints, groups, lag
-from flyback.status.endpoints import Answer
+from flyback.status import groups, lag
 from flyback.status.groups import Group
 from flyback.status.lag import DeadLetters, Lag, Total
 from flyback.streams.topology import EMBEDDED_CLUSTER, Topology

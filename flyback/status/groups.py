@@ -12,10 +12,10 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from flyback import history
+from flyback.endpoints import Answer
 from flyback.errors import BrokerError
 from flyback.login import Login
 from flyback.settings import Settings
-from flyback.status.endpoints import Answer
 from flyback.streams.topology import Topology
 
 _SECONDS = 20.0

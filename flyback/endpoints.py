@@ -48,13 +48,26 @@ def ask(addresses: Sequence[str], mark: str) -> list[Answer]:
         return list(threads.map(lambda address: _ask(address, mark), addresses))
 
 
+def health(address: str, seconds: float = _SECONDS) -> dict[str, Any]:
+    """What the process at one address says; {} where nothing answers, or not to the end, or something else does."""
+    try:
+        found = _read(address, seconds)
+    except (OSError, HTTPException, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _read(address: str, seconds: float) -> Any:
+    try:
+        with urlopen(f"http://{address}/healthz", timeout=seconds) as answer:
+            return json.load(answer)
+    except HTTPError as unwell:  # 503 comes with the reason
+        return json.load(unwell)
+
+
 def _ask(address: str, mark: str) -> Answer:
     try:
-        try:
-            with urlopen(f"http://{address}/healthz", timeout=_SECONDS) as answer:
-                found = json.load(answer)
-        except HTTPError as unwell:  # 503 comes with the reason
-            found = json.load(unwell)
+        found = _read(address, _SECONDS)
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         return Answer(address, None, f"does not answer ({getattr(reason, 'strerror', None) or reason})")
