@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -55,7 +55,7 @@ def rows(
         if writer is None:
             doubtful += positions
             continue
-        for piece in _pieces(values, positions):
+        for piece in pieces(positions, [len(values[i] or b"") for i in positions], _PIECE):
             bodies = [values[i][wire.HEADER :] for i in piece]  # type: ignore[index]
             for batch, of_these, found in _halving(pyruhvro_schema(record), bodies, piece, doubtful):
                 sure = _sure(record, batch, of_these)
@@ -127,14 +127,14 @@ def _by_header(values: Sequence[bytes | None], max_bytes: int) -> tuple[dict[byt
     return found, sorted(set(range(len(values))).difference(fit)) if len(fit) < len(values) else []
 
 
-def _pieces(values: Sequence[bytes | None], positions: list[int]) -> Iterator[list[int]]:
-    """The positions in order, cut where the messages come to `_PIECE` bytes."""
-    begin = size = 0
-    for end, length in enumerate([len(values[i] or b"") for i in positions], 1):
-        size += length
-        if size >= _PIECE:
+def pieces(positions: list[int], sizes: Iterable[int], most: int) -> Iterator[list[int]]:
+    """The positions in order, cut where what is there comes to so many bytes."""
+    begin = held = 0
+    for end, size in enumerate(sizes, 1):
+        held += size
+        if held >= most:
             yield positions[begin:end]
-            begin, size = end, 0
+            begin, held = end, 0
     yield positions[begin:]
 
 

@@ -7,7 +7,7 @@ that are only copied. Here they are columns. What is not certainly the same this
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -33,21 +33,12 @@ def bodies(pairs: Sequence[Pair]) -> list[tuple[str, bytes] | None]:
     for i, (prediction, feedback) in enumerate(pairs):
         alike[feedback.record, prediction.schema, feedback.schema].append(i)
     for positions in alike.values():
-        for piece in _pieces(pairs, positions):
+        sizes = [len(pairs[i].prediction.value) + len(pairs[i].feedback.value) for i in positions]
+        for piece in certain.pieces(positions, sizes, _PIECE):
             if len(piece) >= _FEW:
                 for i, derived in zip(piece, _derived([pairs[i] for i in piece]), strict=True):
                     found[i] = derived
     return found
-
-
-def _pieces(pairs: Sequence[Pair], positions: list[int]) -> Iterator[list[int]]:
-    begin = size = 0
-    for end, i in enumerate(positions, 1):
-        size += len(pairs[i].prediction.value) + len(pairs[i].feedback.value)
-        if size >= _PIECE:
-            yield positions[begin:end]
-            begin, size = end, 0
-    yield positions[begin:]
 
 
 def _derived(pairs: Sequence[Pair]) -> Sequence[tuple[str, bytes] | None]:

@@ -184,8 +184,8 @@ class _Step:
         episode, cell = message.episode, message.cell
         assert cell is not None, "a prediction has one"
         stored = self._get(message.key)
-        waited_for = stored is not None and entries.is_mark(stored)
-        if not self._is_new(message, None if waited_for else stored):
+        mark = Mark.unpack(stored) if stored is not None and entries.is_mark(stored) else None
+        if not self._is_new(message, stored if mark is None else None):
             return
         at, trace = message.arrived_at, message.traceparent
         self._keep(
@@ -193,8 +193,8 @@ class _Step:
         )
         if at in counted_arrivals(cell, self._window_ms):
             self._new[cell] += 1
-        if stored is not None and waited_for:
-            for key, entry in self._feedback_waiting(episode, Mark.unpack(stored)):
+        if mark is not None:
+            for key, entry in self._feedback_waiting(episode, mark):
                 if within(message, entry, self._window_ms):
                     feedback = self._first_feedback(key, message, entry)
                     self._writes[key] = Entry(entry.arrived_at, entry.offset, feedback.fingerprint()).pack()
@@ -206,11 +206,9 @@ class _Step:
         if not self._is_new(message, self._get(message.key)):
             return
         if stored is None or entries.is_mark(stored):
-            told, counted = (
-                message.content or entries.NO_FINGERPRINT,
-                entries.pack_review(Review().plus(message.judgement)),
-            )
-            self._keep(message, Entry(at, message.offset, told, message.traceparent, message.value, counted))
+            told = message.content or entries.NO_FINGERPRINT
+            review = entries.pack_review(Review().plus(message.judgement))
+            self._keep(message, Entry(at, message.offset, told, message.traceparent, message.value, review))
             self._waiting[episode].append(message.key)
             self._mark_waiting(episode, at, message.key)
             return

@@ -48,8 +48,8 @@ LAYOUT = 4
 # Files that lie over each other before RocksDB merges them, slows writes down, and stops them. By default it merges 4,
 # and so rewrites everything three times as often; to look into 12 costs little, since they tell what they do not hold.
 _MERGING = ("level0_file_num_compaction_trigger", "level0_slowdown_writes_trigger", "level0_stop_writes_trigger")
-_MERGE_SOON = dict(zip(_MERGING, ("12", "24", "36"), strict=True))
-_MERGE_LATER = dict(zip(_MERGING, ("24", "48", "64"), strict=True))
+_SOON, _LATER = (12, 24, 36), (24, 48, 64)
+_MERGE_SOON, _MERGE_LATER = (dict(zip(_MERGING, map(str, files), strict=True)) for files in (_SOON, _LATER))
 
 Writes = Mapping[bytes, bytes | None]
 """New values by key; None deletes."""
@@ -123,9 +123,10 @@ class Store:
         blocks.set_block_cache(cache)
         options.set_block_based_table_factory(blocks)
         options.set_compression_type(DBCompressionType.lz4())
-        options.set_level_zero_file_num_compaction_trigger(int(_MERGE_SOON[_MERGING[0]]))
-        options.set_level_zero_slowdown_writes_trigger(int(_MERGE_SOON[_MERGING[1]]))
-        options.set_level_zero_stop_writes_trigger(int(_MERGE_SOON[_MERGING[2]]))
+        merge, slow_down, stop = _SOON
+        options.set_level_zero_file_num_compaction_trigger(merge)
+        options.set_level_zero_slowdown_writes_trigger(slow_down)
+        options.set_level_zero_stop_writes_trigger(stop)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         if (path / _UNREADABLE).exists():
