@@ -10,18 +10,17 @@ and after the maintenance; the same rows in one compact Parquet file stand besid
 from __future__ import annotations
 
 import argparse
-import shlex
 import statistics
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 from deltalake import DeltaTable
 
-from benchmarks import machine
+from benchmarks import contest
 from benchmarks.contest import Void
 from benchmarks.lake_data import COMMITS_A_MINUTE, Day, Filling, commit_small
 from flyback.cli import output
@@ -67,17 +66,13 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5, help="repeats of the query (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="the states as JSON")
     given = parser.parse_args()
-    command = shlex.join(["python", "-m", "benchmarks.compaction", *sys.argv[1:]])
     try:
         with tempfile.TemporaryDirectory(prefix="flyback-compaction-") as folder:
             states = measure(Path(folder), given.events, given.runs)
     except FlybackError as error:
         output.complain(str(error))
         return error.exit_code
-    if given.json:
-        output.print_json({"machine": machine.description(), "command": command, "runs": list(map(asdict, states))})
-    else:
-        output.print_line(f"{machine.description()}\n{command}\n\n{markdown(states)}")
+    contest.report("compaction", states, markdown(states), given.json)
     return 0
 
 
@@ -110,13 +105,13 @@ def measure(folder: Path, commits: int, repeats: int, minutes: int = 60) -> list
 
 def markdown(states: list[State]) -> str:
     """One line a state."""
-    lines = [_COLUMNS, ("-", *["-:"] * (len(_COLUMNS) - 1))]
+    rows = []
     for state in states:
         took = "" if state.maintenance_seconds is None else f"{state.maintenance_seconds:.1f}"
         times = (state.opening_ms, state.query_ms, state.plain_ms, state.query_ms / state.plain_ms)
         counts = (f"{state.commits:,}", f"{state.commits_per_second:.0f}", f"{state.files:,}", f"{state.log_mb:.1f}")
-        lines.append((state.moment, *counts, took, *(f"{each:,.3g}" for each in times)))
-    return "".join(f"|{'|'.join(line)}|\n" for line in lines)
+        rows.append((state.moment, *counts, took, *(f"{each:,.3g}" for each in times)))
+    return contest.table(_COLUMNS, rows)
 
 
 def _state(

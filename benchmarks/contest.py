@@ -153,7 +153,7 @@ def marginal(runs: Iterable[Run]) -> float | None:
 def markdown(runs: Iterable[Run], details: Sequence[str] = ()) -> str:
     """Medians by contender and size; also of these numbers among the details, where runs have them."""
     columns = ("contender", "events", "seconds", "events/s", "per CPU-second", "without start", "peak MB", *details)
-    lines = [columns, ("-", *["-:"] * (len(columns) - 1))]
+    rows = []
     for name, of_one in _by(runs, lambda run: run.contender).items():
         sizes = _by(of_one, lambda run: run.size)
         for size, found in sizes.items():
@@ -166,8 +166,24 @@ def markdown(runs: Iterable[Run], details: Sequence[str] = ()) -> str:
                 statistics.median(run.rss_mb for run in found),
                 *(_median_detail(found, each) for each in details),
             ]
-            lines.append((name, *map(_shown, numbers)))
+            rows.append((name, *map(_shown, numbers)))
+    return table(columns, rows)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """In Markdown: a text, then numbers."""
+    lines = [columns, ("-", *["-:"] * (len(columns) - 1)), *rows]
     return "".join(f"|{'|'.join(line)}|\n" for line in lines)
+
+
+def report(name: str, runs: Sequence[Any], shown: str, as_json: bool) -> None:
+    """Print what was measured, and on which machine: a table, or in JSON every run as well."""
+    command = shlex.join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]])
+    if as_json:
+        found = {"machine": machine.description(), "command": command, "table": shown}
+        output.print_json({**found, "runs": list(map(asdict, runs))})
+    else:
+        output.print_line(f"{machine.description()}\n{command}\n\n{shown}")
 
 
 def command_line(
@@ -188,17 +204,13 @@ def command_line(
     parser.add_argument("--json", action="store_true", help="every run as JSON, not a table of medians")
     more(parser)
     given = parser.parse_args()
-    command = shlex.join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]])
     try:
         with ground(name, given.bootstrap) as place:
             runs = list(measure(place, given))
     except FlybackError as error:
         output.complain(str(error))
         return error.exit_code
-    if given.json:
-        output.print_json({"machine": machine.description(), "command": command, "runs": [asdict(run) for run in runs]})
-    else:
-        output.print_line(f"{machine.description()}\n{command}\n\n{markdown(runs, details)}")
+    report(name, runs, markdown(runs, details), given.json)
     return 0
 
 

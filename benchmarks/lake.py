@@ -11,20 +11,19 @@ order. Both are asked in turn, by a new connection for each query; answers that 
 from __future__ import annotations
 
 import argparse
-import shlex
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from benchmarks import machine
+from benchmarks import contest
 from benchmarks.contest import Void
 from benchmarks.lake_data import FRESH_MINUTES, TABLES_MADE, Day, write_lake, write_plain
 from flyback.cli import output
@@ -138,11 +137,7 @@ def main() -> int:
     except FlybackError as error:
         output.complain(str(error))
         return error.exit_code
-    command = shlex.join(["python", "-m", "benchmarks.lake", *sys.argv[1:]])
-    if given.json:
-        output.print_json({"machine": machine.description(), "command": command, "runs": list(map(asdict, answered))})
-    else:
-        output.print_line(f"{machine.description()}\n{command}\n\n{markdown(answered)}")
+    contest.report("lake", answered, markdown(answered), given.json)
     return 0
 
 
@@ -195,15 +190,15 @@ def ask(query: Query, named: dict[str, str], folder: Path, runs: int) -> list[An
 def markdown(answered: list[Answered]) -> str:
     """Medians by query, and how many times as long the lake takes."""
     columns = ("query", "first (ms)", "lake (ms)", "plain Parquet (ms)", "times as long", "times the CPU", "repeats")
-    lines = [columns, ("-", *["-:"] * (len(columns) - 1))]
+    rows = []
     for name in dict.fromkeys(one.query for one in answered):
         repeats = [one for one in answered if one.query == name]
         warm = repeats[1:] or repeats
         ours, cpu = _median(one.lake for one in warm)
         plain, plain_cpu = _median(one.plain for one in warm)
         times = (f"{each * 1000:,.1f}" for each in (repeats[0].lake.seconds, ours, plain))
-        lines.append((name, *times, f"{ours / plain:.2f}", f"{cpu / plain_cpu:.2f}", str(len(warm))))
-    return "".join(f"|{'|'.join(line)}|\n" for line in lines)
+        rows.append((name, *times, f"{ours / plain:.2f}", f"{cpu / plain_cpu:.2f}", str(len(warm))))
+    return contest.table(columns, rows)
 
 
 def _median(times: Iterable[Took]) -> tuple[float, float]:

@@ -23,7 +23,7 @@ from typing import Annotated, Any
 import typer
 from confluent_kafka import Producer
 
-from benchmarks import machine
+from benchmarks import contest
 from flyback import settings, topics
 from flyback.cli import output
 from flyback.errors import FlybackError
@@ -65,6 +65,24 @@ class Load:
                 yield record, key, value.replace(_TASK, key)
 
 
+@dataclass(frozen=True)
+class Peak:
+    """The largest resident memory of one process under one load, MB."""
+
+    load: str
+    events: int
+    sent_per_second: float
+    landed_after: float
+    process: str
+    megabytes: int
+    limit: int
+
+    def shown(self) -> tuple[str, ...]:
+        """A line of the table."""
+        rate, landed = f"{self.sent_per_second:,.0f}", f"{self.landed_after:.1f}"
+        return self.load, f"{self.events:,}", rate, landed, self.process, str(self.megabytes), str(self.limit)
+
+
 def main(
     pairs: Annotated[int, typer.Option(help="Pairs of small events in the burst.")] = 500_000,
     large_pairs: Annotated[int, typer.Option(help="Pairs of 8 MB events.")] = 40,
@@ -76,24 +94,18 @@ def main(
         Load("burst of small events", pairs, 300, {}, events_per_second=100_000),
         Load("run of 8 MB events", large_pairs, LARGE, raised),
     ]
-    rows = []
+    peaks: list[Peak] = []
     with tempfile.TemporaryDirectory() as folder, KafkaBroker(Path(folder) / "kafka") as broker:
         for number, load in enumerate(loads):
             if load.pairs:
-                rows += measure(load, broker.bootstrap, Path(folder) / str(number))
-    found = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
-    if as_json:
-        output.print_json({"machine": machine.description(), "command": sys.argv, "figures": found})
-    else:
-        output.print_line(machine.description())
-        output.print_line(f"python -m benchmarks.memory --pairs {pairs} --large-pairs {large_pairs}")
-        output.print_table(COLUMNS, rows)
-    if any(row["peak RSS (MB)"] > row["limit (MB)"] for row in found):
+                peaks += measure(load, broker.bootstrap, Path(folder) / str(number))
+    contest.report("memory", peaks, contest.table(COLUMNS, [peak.shown() for peak in peaks]), as_json)
+    if any(peak.megabytes > peak.limit for peak in peaks):
         raise typer.Exit(1)
 
 
-def measure(load: Load, bootstrap: str, folder: Path) -> list[tuple[Any, ...]]:
-    """One row for the worker and one for the sink."""
+def measure(load: Load, bootstrap: str, folder: Path) -> list[Peak]:
+    """One of the worker and one of the sink."""
     configured = settings.load(
         bootstrap_servers=bootstrap,
         topic_prefix=f"{folder.name}.",
@@ -124,10 +136,7 @@ def measure(load: Load, bootstrap: str, folder: Path) -> list[tuple[Any, ...]]:
         landed = time.monotonic() - begun
         peaks = {name: peak_megabytes(process) for name, process in processes.items()}
         output.note(f"{load.name}: landed after {landed:.0f} s, MB at most: {peaks}")
-    return [
-        (load.name, sent, round(sent / seconds), round(landed, 1), name, peaks[name], limit)
-        for name, limit in LIMITS.items()
-    ]
+    return [Peak(load.name, sent, sent / seconds, landed, name, peaks[name], limit) for name, limit in LIMITS.items()]
 
 
 def send(configured: Settings, load: Load) -> tuple[int, float]:

@@ -15,14 +15,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from benchmarks import machine
+from benchmarks import contest
 from flyback import Client, history, human, model, settings, topics
 from flyback.cli import output
 from flyback.local.kafka import KafkaBroker
@@ -33,6 +34,14 @@ from flyback.streams.topology import Topology
 RATE = 500  # predictions a second
 PARTITIONS = 4
 PATIENCE = 120.0
+
+
+@dataclass(frozen=True)
+class Stall:
+    """Seconds without progress in one case."""
+
+    case: str
+    seconds: float
 
 
 class Workers:
@@ -158,7 +167,7 @@ def main(
     times: Annotated[int, typer.Option(help="How often each case is measured.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    measured: dict[str, list[float]] = {}
+    stalls: list[Stall] = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flyback-recovery-")))
         broker = KafkaBroker(folder / "kafka")
@@ -181,19 +190,18 @@ def main(
                     seconds = case(workers)
                     if not sender.is_alive():
                         raise SystemExit("the load has ended: nothing was measured")
-                    measured.setdefault(case.__name__, []).append(seconds)
-                    output.note(f"{case.__name__} {attempt + 1}/{times}: {seconds:.2f} s")
-    if as_json:
-        output.print_json({"machine": machine.description(), "seconds": measured})
-        return
-    output.note(machine.description())
-    output.print_table(
-        ("case", "times", "median s", "worst s"),
-        [
-            (case.replace("_", " "), len(found), round(statistics.median(found), 1), round(max(found), 1))
-            for case, found in measured.items()
-        ],
-    )
+                    stalls.append(Stall(case.__name__.replace("_", " "), seconds))
+                    output.note(f"{stalls[-1].case} {attempt + 1}/{times}: {seconds:.2f} s")
+    contest.report("recovery", stalls, markdown(stalls), as_json)
+
+
+def markdown(stalls: Sequence[Stall]) -> str:
+    """One line a case."""
+    rows = []
+    for case in dict.fromkeys(stall.case for stall in stalls):
+        found = [stall.seconds for stall in stalls if stall.case == case]
+        rows.append((case, str(len(found)), f"{statistics.median(found):.1f}", f"{max(found):.1f}"))
+    return contest.table(("case", "times", "median s", "worst s"), rows)
 
 
 if __name__ == "__main__":
