@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.job import PARTITIONS, Job
+from benchmarks.job import Job
 from flyback.schemas.catalog import BundledCatalog
 from flyback.streams.clients import KafkaClients
 from flyback.streams.engine import Engine
@@ -33,7 +33,7 @@ def join(folder: Path) -> None:
     while not (status := engine.status())["assigned"]:
         began, cpu = time.perf_counter(), time.process_time()
         engine.step()
-    share = PARTITIONS // job.workers
+    share = job.partitions // job.workers
     while len(status["assigned"]) != share or status["restoring"] or status["totals"].get("events", 0) < job.events:
         engine.step()
         status = engine.status()

@@ -35,6 +35,7 @@ class Job:
     events: int
     rounds: int = 1
     workers: int = 1
+    partitions: int = PARTITIONS
     topics: dict[str, str] = field(default_factory=dict)
     schemas: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -61,6 +62,6 @@ class Job:
             bootstrap_servers=self.bootstrap,
             topic_prefix=self.prefix,
             group=self.group,
-            partitions=PARTITIONS,
+            partitions=self.partitions,
             state_dir=folder / "state",
         )

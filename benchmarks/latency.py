@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -89,6 +89,15 @@ def once(ground: Ground, case: Case, folder: Path, number: int) -> Run:
     )
     folder.mkdir(parents=True)
     topics.create(settings)
+    run = observed(settings, case, folder, ground.broker)
+    found = sum(1 for _ in history.read(settings, [Topology(settings).topic_of("Example")]))
+    if found != case.load.corrections:  # the watcher stops at the last one
+        raise Void(f"{case.load.corrections} corrections became {found} examples")
+    return replace(run, run=number)
+
+
+def observed(settings: Settings, case: Case, folder: Path, broker: int | None) -> Run:
+    """Whatever the topics hold already: a worker, the load, and who watches it. Raises Void."""
     with Site(settings, folder) as site:
         worker = site.start("worker", ["-m", "flyback", "worker"])
         site.until(lambda: _is_well(settings.worker_http_port), "the worker is well")
@@ -98,23 +107,21 @@ def once(ground: Ground, case: Case, folder: Path, number: int) -> Run:
         watcher = site.start_beside(case.watcher, case.load)
         sender = site.start_beside("send", case.load)
         began = time.monotonic()
-        before = cpu_seconds_of(worker.pid), cpu_seconds_of(ground.broker)
+        before = cpu_seconds_of(worker.pid), cpu_seconds_of(broker)
         sender.wait(case.load.seconds + PATIENCE)
         seconds = time.monotonic() - began
-        cpu, broker_cpu = cpu_seconds_of(worker.pid) - before[0], cpu_seconds_of(ground.broker) - before[1]
+        cpu, broker_cpu = cpu_seconds_of(worker.pid) - before[0], cpu_seconds_of(broker) - before[1]
         watcher.wait(2 * PATIENCE)
         site.check()
         detail = {"worker_percent": 100 * cpu / seconds}
-        if ground.broker:
+        if broker:
             detail["broker_percent"] = 100 * broker_cpu / seconds
         if case.watcher == "read" and case.transaction == DEFAULT_TRANSACTION:
             detail["idle_percent"] = idle_percent(worker)
         memory = float(peak_megabytes(worker))
     detail |= latencies(case.load, json.loads((folder / f"{case.watcher}.json").read_text(encoding="utf-8")))
-    check(settings, case.load)
-    run = Run("latency", case.name, case.load.rate, number, seconds, cpu, memory, case.load.events, detail)
     output.note(f"{case.name}: p50 {detail['p50_ms']:.0f} ms, p99 {detail['p99_ms']:.0f} ms")
-    return run
+    return Run("latency", case.name, case.load.rate, 0, seconds, cpu, memory, case.load.events, detail)
 
 
 def latencies(load: Load, seen: Seen) -> dict[str, float]:
@@ -139,13 +146,6 @@ def latencies(load: Load, seen: Seen) -> dict[str, float]:
         "p99_after_arrival_ms": at(after, 99),
         "p50_written_ms": at(written, 50),
     }
-
-
-def check(settings: Settings, load: Load) -> None:
-    """Raises Void where an example is there twice: the watcher stops at the last one."""
-    found = sum(1 for _ in history.read(settings, [Topology(settings).topic_of("Example")]))
-    if found != load.corrections:
-        raise Void(f"{load.corrections} corrections became {found} examples")
 
 
 def idle_percent(worker: ChildProcess) -> float:
@@ -182,7 +182,7 @@ class Site:
 
     def start_beside(self, how: str, load: Load) -> ChildProcess:
         """A process of `latency_process`, once it has begun."""
-        arguments = [how, str(load.rate), str(load.seconds), str(self._folder)]
+        arguments = [how, str(load.rate), str(load.seconds), str(load.first), str(self._folder)]
         process = self.start(how, ["-m", "benchmarks.latency_process", *arguments])
         self.until((self._folder / how).exists, f"{how} begins")
         return process

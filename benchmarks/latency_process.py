@@ -1,8 +1,8 @@
 """The processes beside worker and sink when latency is measured. Settings come from the environment.
 
-python -m benchmarks.latency_process send RATE SECONDS FOLDER     events at a steady pace
-python -m benchmarks.latency_process read RATE SECONDS FOLDER     when which example can be read, committed
-python -m benchmarks.latency_process look RATE SECONDS FOLDER     when which example is a row in DuckDB
+python -m benchmarks.latency_process send RATE SECONDS FIRST FOLDER     events at a steady pace
+python -m benchmarks.latency_process read RATE SECONDS FIRST FOLDER     when which example can be read, committed
+python -m benchmarks.latency_process look RATE SECONDS FIRST FOLDER     when which example is a row in DuckDB
 
 Each makes a file FOLDER/<its name> when it begins; `read` and `look` write what they saw to FOLDER/<its name>.json: of
 each example the correction's id, and in microseconds since the epoch when the correction was sent, when Kafka took it,
@@ -43,11 +43,12 @@ Seen = dict[str, tuple[int, int, int, int]]
 class Load:
     """Events at a steady rate. From the second second on every tenth is the correction of a prediction one second old.
 
-    Its arrival is long past then, so that only the correction's own way is measured.
+    Its arrival is long past then, so that only the correction's own way is measured. Tasks are numbered from `first`.
     """
 
     rate: int
     seconds: float
+    first: int = 0
 
     @property
     def events(self) -> int:
@@ -81,7 +82,7 @@ def send_all(settings: Settings, load: Load, begin: Callable[[], None]) -> None:
             producer.poll(0)
             time.sleep(early)
         about = load.corrected_by(number)
-        key = b"task-%08d" % (number if about is None else about)
+        key = b"task-%08d" % (load.first + (number if about is None else about))
         if about is None:
             record, value = "Prediction", predictions[number % _TEMPLATES].replace(_TASK, key)
         else:
@@ -104,7 +105,8 @@ def read(settings: Settings, load: Load, begin: Callable[[], None]) -> Seen:
             }
         )
     )
-    consumer.assign([TopicPartition(topic, partition, 0) for partition in range(settings.partitions)])
+    ends = {place: end for place, (_, end) in history.bounds(settings, [topic]).items()}
+    consumer.assign([TopicPartition(*place, end) for place, end in ends.items()])
     consumer.poll(1.0)  # connected by then
     begin()
     found: list[tuple[bytes, int, int]] = []
@@ -197,4 +199,4 @@ def _correction(task_id: str) -> codec.Record:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Load(int(sys.argv[2]), float(sys.argv[3])), Path(sys.argv[4]))
+    main(sys.argv[1], Load(int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])), Path(sys.argv[5]))

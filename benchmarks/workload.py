@@ -1,6 +1,7 @@
 """Raw events as a busy site sends them: about 1 KB of text, one in ten is feedback, some early, some twice.
 
-Seeded: the same numbers give the same events, but for their times, which are now.
+Seeded: the same numbers give the same events, but for their times, which are now. Feedback that is not early comes
+right after its prediction, or, where older predictions are given, is about one of these.
 """
 
 from __future__ import annotations
@@ -25,27 +26,41 @@ from flyback.streams.topology import Topology, partition_for
 FEEDBACK = 0.10
 EARLY = 0.10
 COPIES = 0.01
+_OLDER = 0.05  # of the predictions without feedback, what is kept to be reviewed later
 _TEXTS = 10_000  # so that a batch of messages hardly repeats one: it would compress too well
+
+
+Named = tuple[str, str]
+"""Task and prediction."""
 
 
 @dataclass
 class Expected:
-    """What there must be after all of it: first copies, the tasks that have feedback, and the bytes of all values."""
+    """What there must be after all of it: first copies, the tasks that have feedback, and the bytes of all values.
+
+    `older`: some predictions that have no feedback yet.
+    """
 
     bytes: int = 0
     predictions: int = 0
     feedback: int = 0
     reviewed: set[str] = field(default_factory=set)
+    older: list[Named] = field(default_factory=list)
 
 
-def fill(settings: Settings, events: int, expected: Expected) -> dict[tuple[str, int], int]:
-    """Send so many raw events; the logs' ends by topic and partition. Raises FlybackError where any was not taken."""
+def fill(
+    settings: Settings, events: int, expected: Expected, seed: int = 1, late: bool = False
+) -> dict[tuple[str, int], int]:
+    """Send so many raw events; how many by topic and partition. Raises FlybackError where any was not taken.
+
+    `late`: feedback is about the older predictions among what is expected so far.
+    """
     failures: list[str] = []
     topology, producer = Topology(settings), bulk_producer(settings, failures)
     # until each partition has a leader: a new one may refuse the first batch and take the second (ADR 13)
     history.bounds(settings, topology.raw)
     ends = Counter({(topic, number): 0 for topic in topology.raw for number in range(settings.partitions)})
-    for record, partition, key, value in messages(events, settings.partitions, expected):
+    for record, partition, key, value in messages(events, settings.partitions, expected, seed, late):
         topic = topology.topic_of(record)
         send(producer, topic, partition, key, value)
         ends[topic, partition] += 1
@@ -89,7 +104,7 @@ def texts(chance: random.Random, characters: int, count: int = _TEXTS) -> list[s
 
 
 def messages(
-    events: int, partitions: int, expected: Expected, seed: int = 1
+    events: int, partitions: int, expected: Expected, seed: int = 1, late: bool = False
 ) -> Iterator[tuple[str, int, bytes, bytes]]:
     """Record, partition, key and value of so many raw events, in the order in which they are sent."""
     chance = random.Random(seed)
@@ -157,8 +172,17 @@ def messages(
         )
         expected.predictions += 1
         if reviewed and not early:
-            burst.append(feedback(task, prediction))
+            burst.append(feedback(*(_one_of(expected.older, chance) if late else (task, prediction))))
+        elif not reviewed and chance.random() < _OLDER:
+            expected.older.append((task, prediction))
         if chance.random() < COPIES:
             burst.append(chance.choice(burst))
         yield from burst
         sent += len(burst)
+
+
+def _one_of(older: list[Named], chance: random.Random) -> Named:
+    """Any of them, which is none of them from then on."""
+    number = chance.randrange(len(older))
+    older[number], older[-1] = older[-1], older[number]
+    return older.pop()
