@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test chaos soak lint types layers check lock env-example clean
+.PHONY: help demo test chaos soak bench bench-full lint types layers check lock env-example clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,6 +29,12 @@ EVENTS := 1000000
 KILLS := 100
 soak: $(VENV)/.dev ## the same for hours: EVENTS=1000000 and KILLS=100 in the mixed round, each fault 20 times
 	@$(BIN)/python -m tests.chaos --soak --events $(EVENTS) --kills $(KILLS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+bench: $(VENV)/.dev ## measure everything in small, some ten minutes (ARGS="--only lake" one thing)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-full: $(VENV)/.dev ## the same for hours, into docs/performance.md; nothing should run beside it
+	@$(BIN)/python -m benchmarks --full --results docs/performance --page docs/performance.md $(ARGS)
 
 lint: $(VENV)/.dev ## check style and formatting
 	@$(BIN)/ruff check .

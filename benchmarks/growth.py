@@ -108,7 +108,12 @@ def grown(installation: Installation, sizes: list[int], given: argparse.Namespac
             installation.join(missing * 10 // 9)
         on_disk, raw = installation.state_bytes(), installation.expected.bytes
         found = [installation.join(given.probe, late=True) for _ in range(given.runs)]
-        detail = {"state_mb": on_disk / 1e6, "of_raw": on_disk / raw, **installation.steady(given.steady)}
+        detail = {
+            "partitions": installation.partitions,
+            "state_mb": on_disk / 1e6,
+            "of_raw": on_disk / raw,
+            **installation.steady(given.steady),
+        }
         name = f"{size:,} predictions, {installation.partitions} partitions"
         for number, (figures, one) in enumerate(found):
             spent = one["seconds"], one["cpu_seconds"], figures.rss_mb
