@@ -123,13 +123,17 @@ class _Step:
             self._keep_schema(header, schema)
 
     def _look_up(self, keys: list[bytes]) -> None:
+        self._known.update(zip(keys, self._stored(keys), strict=True))
+
+    def _stored(self, keys: list[bytes]) -> list[bytes | None]:
         size = 0
+        found: list[bytes | None] = []
         for i in range(0, len(keys), _LOOKED_UP):
-            stored = self._matcher.store.get(keys[i : i + _LOOKED_UP])
-            self._known.update(zip(keys[i : i + _LOOKED_UP], stored, strict=True))
-            size += sum(map(len, filter(None, stored)))
+            found += self._matcher.store.get(keys[i : i + _LOOKED_UP])
+            size += sum(map(len, filter(None, found[i:])))
             if size > self._most_bytes:
                 raise TooMuch
+        return found
 
     def _look_up_waiting(self, keys: Iterable[bytes], stored: Iterable[bytes | None]) -> None:
         """The feedback that waits for these predictions, and what else is needed to pair it."""
@@ -153,7 +157,7 @@ class _Step:
         twice = {key for key, many in copies.items() if many > 1} if len(copies) < copies.total() else set()
         for each in columns:
             self._keep_schema(each.columns.values[0], each.schema)
-            stored = self._matcher.store.get(each.keys)
+            stored = self._stored(each.keys)
             if twice or any(stored):
                 untouched = [kept is None and key not in twice for key, kept in zip(each.keys, stored, strict=True)]
                 others = [i for i, is_untouched in enumerate(untouched) if not is_untouched]

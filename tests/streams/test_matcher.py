@@ -21,7 +21,7 @@ from flyback.schemas import codec, wire
 from flyback.schemas.codec import Record
 from flyback.streams import entries, join, rates, state
 from flyback.streams.join import Arrived, Derived, pair_id
-from flyback.streams.matcher import Matched, Matcher
+from flyback.streams.matcher import Matched, Matcher, TooMuch
 from flyback.streams.messages import Columns, Message, Predictions
 from flyback.streams.rates import Cell, Counts
 from flyback.streams.state import Meta, Origin, StateFolder
@@ -248,6 +248,16 @@ def test_each_conflict_is_reported_once_and_the_first_copy_stays(worker: Worker)
         ("Prediction", 2),
     ]
     assert [each.event["segment"] for each in worker.derived] == ["amazon"]
+
+
+def test_small_copies_of_large_predictions_are_too_much_by_what_is_stored(worker: Worker) -> None:
+    large = {"content_type": "text/plain", "body": "x" * 10_000}
+    worker.batch(*(message(arrived("Prediction", prediction(f"t{i}", input=large), i)) for i in range(10)))
+    copies = columns([message(arrived("Prediction", prediction(f"t{i}"), 10 + i)) for i in range(10)])
+    with pytest.raises(TooMuch):
+        worker.matcher.match([], worker.meta, [copies], 50_000)
+    worker.batch(columns=[copies])
+    assert len(worker.conflicts) == 10
 
 
 def test_a_prediction_of_another_task_with_the_same_id_is_not_the_one(worker: Worker) -> None:
