@@ -22,14 +22,13 @@ from flyback.schemas import codec, wire
 from flyback.schemas.catalog import BundledCatalog
 from flyback.sinks.tables import landed
 from flyback.streams.topology import Topology
+from tests.chaos.patience import SECONDS
 from tests.end_to_end import site as end_to_end
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from flyback.settings import Settings
     from tests.chaos.site import Site
-
-SECONDS = 90.0
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from flyback.local.kafka import KafkaBroker, Member, new_cluster_id
 from flyback.local.process import Startable, free_port
+from tests.chaos.patience import SECONDS
 from tests.waiting import eventually
 
 NODES = (1, 2, 3)
@@ -22,7 +23,6 @@ REPLICATED = {
     # a replica that fell behind in a burst on a small machine is not dropped at once
     "replica.lag.time.max.ms": "10000",
 }
-SECONDS = 120.0
 
 
 class Cluster(Startable):

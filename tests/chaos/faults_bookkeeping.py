@@ -21,13 +21,12 @@ from flyback.streams.state import StateFolder
 from flyback.streams.topology import Topology
 from tests.chaos import beside
 from tests.chaos.fault import Fault, in_turn
+from tests.chaos.patience import SECONDS
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.chaos.service import Service
     from tests.chaos.site import Site
-
-SECONDS = 90.0
 
 
 @contextmanager

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 from flyback.errors import BrokenState
 from tests.chaos.disks import SmallDisk
 from tests.chaos.fault import Fault, in_turn
+from tests.chaos.patience import SECONDS
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.chaos.service import Service
     from tests.chaos.site import Site
-
-SECONDS = 90.0
 
 
 def fill_states(site: Site, rng: random.Random) -> None:

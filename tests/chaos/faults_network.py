@@ -8,13 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.chaos.fault import Fault, in_turn
+from tests.chaos.patience import SECONDS
 from tests.chaos.proxy import Proxy
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.chaos.site import Site
 
-SECONDS = 90.0
 BREAKS = 10
 """Connections that one injection breaks at least."""
 LARGEST_BREAK = 200_000

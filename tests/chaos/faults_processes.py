@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from tests.chaos import killpoints
 from tests.chaos.fault import Fault
 from tests.chaos.killpoints import KillPoint
+from tests.chaos.patience import SECONDS
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.chaos.service import Service
     from tests.chaos.site import Site
 
-SECONDS = 90.0
 BEYOND = 2.0
 """Seconds that a process stays frozen after its timeout, beside the second in which the broker looks for old ones."""
 REFUSALS = (

@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any
 from flyback.errors import WorkerFenced
 from flyback.local.process import ChildProcess
 from tests.chaos.fault import Fault
+from tests.chaos.patience import SECONDS
 
 if TYPE_CHECKING:
     from tests.chaos.site import Site
 
-SECONDS = 180.0
 LONGEST_RUN = 8.0  # seconds after which the second of two is started at the latest
 LONGEST_COMMIT = 0.02
 STEPS = ("after fencing", "during produce", "before commit", "during commit", "after commit")

@@ -17,6 +17,7 @@ from flyback.schemas.catalog import open_catalog
 from flyback.schemas.codec import bundled
 from flyback.streams.topology import Topology
 from tests.chaos.fault import Fault, in_turn
+from tests.chaos.patience import SECONDS
 from tests.chaos.proxy import Proxy
 from tests.streams.on_kafka import OnKafka
 from tests.streams.records import Raw, a_correction, a_prediction, registered
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from tests.chaos.service import Service
     from tests.chaos.site import Site
 
-SECONDS = 90.0
 NOBODYS = 2_000_000_000
 """A schema id that no registry has."""
 

@@ -17,13 +17,13 @@ from flyback.errors import WorkerFenced
 from tests.chaos import killpoints
 from tests.chaos.fault import Fault
 from tests.chaos.killpoints import MAINTENANCE_STEPS, RESTORE_STEPS, SINK_STEPS, WORKER_STEPS, KillPoint
+from tests.chaos.patience import SECONDS
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.chaos.service import Service
     from tests.chaos.site import Site
 
-SECONDS = 90.0
 ROOT = Path(__file__).parents[2]
 SIGKILLED = 128 + 9
 

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from flyback.local.process import ChildProcess
 from flyback.settings import Settings
+from tests.chaos.patience import SECONDS
 from tests.chaos.producer_process import Orders, Position, mix, position, write
 from tests.chaos.workload import chunk
 from tests.waiting import eventually
-
-QUIET_SECONDS = 150.0
 
 
 class Load:
@@ -74,7 +73,7 @@ class Load:
         for service in self.services.values():
             assert service.wait(30) == 0, f"{service.name} failed:\n{service.log_tail()}"
 
-    def until_quiet(self, seconds: float = QUIET_SECONDS) -> None:
+    def until_quiet(self, seconds: float = SECONDS) -> None:
         """Return once the load, told to pause, has nothing under way any more."""
         last = self._orders.number
         eventually(lambda: all(at.quiet == last for at in self._positions().values()), "the load is quiet", seconds)

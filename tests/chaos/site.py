@@ -17,14 +17,13 @@ from flyback import topics
 from flyback.landing import wait_until_landed
 from flyback.settings import Settings, load
 from tests.chaos.load import Load
+from tests.chaos.patience import SECONDS
 from tests.chaos.places import Place
 from tests.chaos.service import Service
 from tests.chaos.stalls import Meter
 from tests.waiting import eventually
 
 RESTART_SECONDS = 0.5
-PROGRESS_SECONDS = 90.0
-READY_SECONDS = 90.0
 RETAINED = timedelta(days=1)
 ROOT = str(Path(__file__).parents[2])
 INTERRUPTED = threading.Event()
@@ -126,7 +125,7 @@ class Site:
 
     def until_ready(self, service: Service) -> None:
         """Return once its /healthz says ok."""
-        self._eventually(lambda: bool(service.health().get("ok")), f"{service.name} is well", READY_SECONDS)
+        self._eventually(lambda: bool(service.health().get("ok")), f"{service.name} is well", SECONDS)
 
     def committed(self) -> int:
         """The group's offsets, summed over all partitions of the raw topics."""
@@ -140,9 +139,9 @@ class Site:
         """Return once more is committed by the workers (landed, for "sink") than at the call. The load is running."""
         look: Callable[[], int] = self.landed if what == "sink" else self.committed
         before = look()
-        self._eventually(lambda: look() > before, f"the {what} gets on from {before}", PROGRESS_SECONDS)
+        self._eventually(lambda: look() > before, f"the {what} gets on from {before}", SECONDS)
 
-    def until_landed(self, stall_seconds: float = PROGRESS_SECONDS) -> None:
+    def until_landed(self, stall_seconds: float = SECONDS) -> None:
         """All that was sent is joined, and what came of it is in the lake."""
         wait_until_landed(self.settings, lambda *_: None, self.check, stall_seconds)
 
