@@ -77,11 +77,11 @@ class Stack:
     """A worker and a sink as child processes, and the broker where it is ours.
 
     As a context manager all of it is stopped on exit: worker, sink, broker, in this order, so that each can
-    still write what it holds. `logs` takes the children's output. `settings` holds the addresses that are
-    really used: a port that is taken is replaced by a free one.
+    still write what it holds. `logs` takes the children's output, `cwd` is where they run (None: here). `settings`
+    holds the addresses that are really used: a port that is taken is replaced by a free one.
     """
 
-    def __init__(self, settings: Settings, logs: Path, broker: Broker | None = None) -> None:
+    def __init__(self, settings: Settings, logs: Path, broker: Broker | None = None, cwd: Path | None = None) -> None:
         changes: dict[str, object] = {
             "worker_http_port": port_or_free(settings.worker_http_port),
             "sink_http_port": port_or_free(settings.sink_http_port),
@@ -93,8 +93,8 @@ class Stack:
         self.settings = settings.model_copy(update=changes)
         self._broker = broker
         environment = _child_environment(self.settings)
-        self.worker = _Supervised("worker", logs / "worker.log", environment)
-        self.sink = _Supervised("sink", logs / "sink.log", environment)
+        self.worker = Supervised("worker", logs / "worker.log", environment, cwd)
+        self.sink = Supervised("sink", logs / "sink.log", environment, cwd)
 
     @property
     def worker_endpoint(self) -> str:
@@ -177,14 +177,14 @@ class Stack:
             self._broker.stop()
 
 
-class _Supervised:
+class Supervised:
     """`python -m flyback NAME` as a child process, and what became of it."""
 
-    def __init__(self, name: str, log: Path, environment: dict[str, str]) -> None:
+    def __init__(self, name: str, log: Path, environment: dict[str, str], cwd: Path | None = None) -> None:
         self.name = name
         self.log = log
         command = [sys.executable, "-m", "flyback", name]
-        self._child = ChildProcess(f"the {name}", command, log, env=environment)
+        self._child = ChildProcess(f"the {name}", command, log, env=environment, cwd=cwd)
         self._log_start = 0
         self._started = 0.0
         self._backoff = _FIRST_BACKOFF

@@ -92,7 +92,7 @@ def test_a_worker_that_dies_as_it_answers_is_not_well(tmp_path: Path, begun: byt
             answered.result()
 
 
-class Ended(stack._Supervised):
+class Ended(stack.Supervised):
     """A process that writes these words and ends with exit code 3."""
 
     def __init__(self, folder: Path, words: str) -> None:
