@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flyback.cli import demo, dlq, doctor, output, reconcile, schemas, services, sql, status, topics, topology
+from flyback.cli import bench, demo, dlq, doctor, output, reconcile, schemas, services, sql, status, topics, topology
 from flyback.errors import FlybackError
 
 # Where a missing package comes from.
@@ -63,6 +63,7 @@ app.add_typer(schemas.app, name="schemas")
 app.command("sql", epilog='Example:  flyback sql "select segment, count(*) from examples group by all"')(sql.sql)
 app.add_typer(dlq.app, name="dlq")
 app.command("reconcile", epilog="Example:  flyback reconcile --dry-run")(reconcile.reconcile)
+app.command("bench", epilog="Example:  flyback bench --bootstrap kafka:9092 --folder /srv/flyback")(bench.bench)
 app.command("demo", epilog="Example:  flyback demo --limit 1000")(demo.demo)
 
 

@@ -11,6 +11,7 @@ _EXTRA_OF = {
     "sql": "sink",
     "reconcile": "worker,sink",
     "doctor": "worker,sink",
+    "bench": "worker,sink",
     "status": "sink",
     "schemas": "registry",
     "up": "local",

@@ -40,6 +40,7 @@ def test_all_commands_of_the_documentation_are_there() -> None:
         "reconcile",
         "status",
         "doctor",
+        "bench",
         "demo",
     ]
     assert {path[0] for path in ALL if path} == set(documented)
