@@ -179,10 +179,49 @@ def wilson(failures: int, reviewed: int, z: float = Z95) -> tuple[float, float]:
 
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
     """
-    if reviewed == 0:
-        return 0.0, 1.0
-    n, rate = reviewed, failures / reviewed
+    return _wilson(failures / reviewed, reviewed, z) if reviewed else (0.0, 1.0)
+
+
+def _wilson(rate: float, n: float, z: float) -> tuple[float, float]:
     centre = rate + z * z / (2 * n)
     spread = z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+class Estimate(NamedTuple):
+    """A failure rate with its 95 % interval, all between 0 and 1. `rate` is None where there are no `reviews`."""
+
+    rate: float | None
+    low: float
+    high: float
+    reviews: int
+    """How many reviews it comes from."""
+
+
+def plain_rate(counts: Counts) -> Estimate:
+    """Of what was reviewed; of all predictions only where each was as likely to be reviewed as any other."""
+    rate = counts.failures / counts.reviewed if counts.reviewed else None
+    return Estimate(rate, *wilson(counts.failures, counts.reviewed), counts.reviewed)
+
+
+def weighted_rate(counts: Counts, z: float = Z95) -> Estimate:
+    """Of all predictions, from the reviews that were sampled with a known probability.
+
+    The rate is that of J. Hájek, "Comment on a paper by D. Basu" (1971): Σw·y / Σw. The interval is Wilson's for as
+    many reviews as would have, unweighted, the rate's linearised variance Σw²(y - rate)² / (Σw)² (C.-E. Särndal et al.,
+    "Model Assisted Survey Sampling", 1992, 5.7). For it alone, half a failure and half a success of the weight Σw²/Σw
+    are added, as A. Agresti and B. Coull ("Approximate is better than exact", 1998) add some of weight 1: without,
+    few failures of large weight make it far too small. How often it is right: `benchmarks/intervals.py`.
+    """
+    if counts.sum_w == 0:
+        return Estimate(None, 0.0, 1.0, 0)
+    rate = counts.sum_wy / counts.sum_w
+    half = counts.sum_w2 / counts.sum_w / 2
+    sum_w, sum_wy = counts.sum_w / MILLIONTHS + 2 * half, counts.sum_wy / MILLIONTHS + half
+    failed, passed = counts.sum_w2y / MILLIONTHS, (counts.sum_w2 - counts.sum_w2y) / MILLIONTHS
+    near = sum_wy / sum_w
+    variance = ((1 - near) ** 2 * (failed + 2 * half * half) + near**2 * (passed + 2 * half * half)) / sum_w**2
+    reviews = near * (1 - near) / variance
+    low, high = _wilson(near, reviews, z)
+    return Estimate(rate, min(low, rate), max(high, rate), counts.weighted_reviews)

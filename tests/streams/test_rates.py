@@ -14,7 +14,18 @@ from hypothesis import strategies as st
 from flyback.schemas.codec import Record
 from flyback.schemas.rules import MIN_PROBABILITY
 from flyback.streams import rates
-from flyback.streams.rates import Cell, Counts, Review, cell_of, closes_at, prediction_counts, slack_ms, wilson
+from flyback.streams.rates import (
+    Cell,
+    Counts,
+    Review,
+    cell_of,
+    closes_at,
+    plain_rate,
+    prediction_counts,
+    slack_ms,
+    weighted_rate,
+    wilson,
+)
 from tests.strategies import EPOCH_MS, WINDOW_MS, arrived, correction, grade, prediction
 
 WINDOW = timedelta(milliseconds=WINDOW_MS)
@@ -229,3 +240,52 @@ def test_the_interval_s_bounds_are_the_rates_that_a_score_test_just_does_not_rej
 
 def test_nothing_is_known_of_what_nobody_reviewed() -> None:
     assert wilson(0, 0) == (0.0, 1.0)
+
+
+def sampled(*reviews: tuple[float, bool]) -> Counts:
+    """Counts of reviews by their probability, and whether they found a failure."""
+    given = [
+        Review().with_feedback("Grade", {"grade_id": "g", "passed": not failed, "sampling_probability": probability})
+        for probability, failed in reviews
+    ]
+    return Counts.total([Counts(predictions=len(reviews)), *(review.counts() for review in given)])
+
+
+def test_a_sampled_review_stands_for_as_many_predictions_as_it_was_unlikely() -> None:
+    counts = sampled((0.5, True), (0.5, True), (0.1, False), (0.1, False))
+    assert plain_rate(counts).rate == 0.5
+    assert weighted_rate(counts).rate == pytest.approx(4 / 24)
+    assert (plain_rate(counts).reviews, weighted_rate(counts).reviews) == (4, 4)
+
+
+def test_the_weighted_interval_is_the_one_worked_out_by_hand() -> None:
+    counts = sampled((0.5, True), *((0.25, False),) * 4)
+    # weights 2 and 4 * 4: sum 18, of squares 68; 34/9 is added, half of it failed
+    near = (2 + 17 / 9) / (18 + 34 / 9)
+    added = 2 * (17 / 9) ** 2
+    variance = ((1 - near) ** 2 * (4 + added) + near**2 * (64 + added)) / (18 + 34 / 9) ** 2
+    reviews = near * (1 - near) / variance
+    found = weighted_rate(counts)
+    assert (found.low, found.high) == pytest.approx(wilson_of(near, reviews))
+    assert found.low < found.rate < found.high
+
+
+def wilson_of(rate: float, n: float) -> tuple[float, float]:
+    """The two rates from which this one is just as far as 1.96 standard deviations: a quadratic equation."""
+    z2 = rates.Z95**2
+    a, b, c = 1 + z2 / n, -(2 * rate + z2 / n), rate**2
+    root = math.sqrt(b * b - 4 * a * c)
+    return (-b - root) / (2 * a), (-b + root) / (2 * a)
+
+
+@given(st.lists(st.tuples(st.sampled_from((1.0, 0.5, 0.1, 0.001, 1e-4)), st.booleans()), min_size=1, max_size=30))
+def test_a_weighted_rate_lies_in_its_interval(reviews: list[tuple[float, bool]]) -> None:
+    found = weighted_rate(sampled(*reviews))
+    assert 0 <= found.low <= found.rate <= found.high <= 1
+    assert found.low < found.high
+
+
+def test_without_sampled_reviews_nothing_is_known_of_all_predictions() -> None:
+    counts = Counts(predictions=10, reviewed=3, failures=1)
+    assert weighted_rate(counts) == (None, 0.0, 1.0, 0)
+    assert plain_rate(Counts(predictions=10)) == (None, 0.0, 1.0, 0)
