@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from confluent_kafka import KafkaError, Message, Producer
 
 from flyback import history
+from flyback.bench.events import texts as texts
 from flyback.errors import FlybackError
 from flyback.schemas import codec
 from flyback.schemas.catalog import BundledCatalog
@@ -27,7 +28,6 @@ FEEDBACK = 0.10
 EARLY = 0.10
 COPIES = 0.01
 _OLDER = 0.05  # of the predictions without feedback, what is kept to be reviewed later
-_TEXTS = 10_000  # so that a batch of messages hardly repeats one: it would compress too well
 
 
 Named = tuple[str, str]
@@ -93,14 +93,6 @@ def send(producer: Producer, topic: str, partition: int, key: bytes, value: byte
             return
         except BufferError:
             producer.poll(0.1)
-
-
-def texts(chance: random.Random, characters: int, count: int = _TEXTS) -> list[str]:
-    """Sentences over a vocabulary in which, as in a language, few words are frequent."""
-    syllables = [a + b + c for a in "bdfglmnprstv" for b in "aeiou" for c in ("", "n", "r", "s", "st")]
-    words = ["".join(chance.choices(syllables, k=chance.choice((1, 1, 2, 2, 3)))) for _ in range(4_000)]
-    weights = [1 / (rank + 3) for rank in range(len(words))]
-    return [" ".join(chance.choices(words, weights, k=characters // 5))[:characters] for _ in range(count)]
 
 
 def messages(

@@ -80,6 +80,8 @@ class Plain:
 def produce(settings: Settings, plan: Plan, events: Events, sent: Sent, progress: Progress) -> Part:
     """As fast as Kafka takes them; before that some one by one, to see how long an acknowledgement takes."""
     with Plain(settings, events, sent) as producer:
+        producer.predict()
+        producer.flush()  # connected by then
         took: list[float] = []
         enough = time.monotonic() + _ONE_BY_ONE_SECONDS
         while len(took) < _ONE_BY_ONE and time.monotonic() < enough:

@@ -14,12 +14,15 @@ LEAST_BYTES = 300
 """Of an event: ids, names and times take most of it."""
 CORRECTED = 9
 """Event number N is a correction of event N - 9 where N ends with 9."""
-_TEMPLATE_BYTES = 2_000_000  # more than compression looks back, so that it does not find the same text again
+_TEMPLATE_BYTES = 2_000_000
 _TASK = b"task-0000000000"  # stands for a task's id of the same length in an encoded event
 
 
-def texts(chance: random.Random, characters: int, count: int) -> list[str]:
-    """Sentences over a vocabulary in which, as in a language, few words are frequent."""
+def texts(chance: random.Random, characters: int, count: int = 10_000) -> list[str]:
+    """Sentences over a vocabulary in which, as in a language, few words are frequent.
+
+    So many that a batch of messages hardly repeats one: it would compress too well.
+    """
     syllables = [a + b + c for a in "bdfglmnprstv" for b in "aeiou" for c in ("", "n", "r", "s", "st")]
     words = ["".join(chance.choices(syllables, k=chance.choice((1, 1, 2, 2, 3)))) for _ in range(4_000)]
     weights = [1 / (rank + 3) for rank in range(len(words))]

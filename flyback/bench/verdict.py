@@ -1,7 +1,7 @@
 """Which part is the narrowest, and what limits it. Pure: figures in, words out.
 
-A process that is busy for nearly all of one core is limited by that; else whatever it waits for is the limit: a machine
-without a free core, Kafka where it takes nearly all that a plain client gets from there, the ends of transactions, the
+Where no core of the machine is free, or a process is busy for nearly all of one, that is the limit; else it is what the
+process waits for: Kafka, where it takes nearly all that a plain client gets from there, the ends of transactions, the
 disk.
 """
 
@@ -92,15 +92,15 @@ def _limit(part: Part, what: What) -> Limit:
 
 
 def _what(part: Part, parts: Mapping[str, Part], partitions: int, connect_ms: float | None) -> What:
-    if (part.cpu_percent or 0) >= _BUSY:
-        return "partitions" if part.name == "worker" and partitions == 1 else "cpu"
     if (part.machine_percent or 0) >= _FULL:
         return "machine"
+    if (part.cpu_percent or 0) >= _BUSY:
+        return "partitions" if part.name == "worker" and partitions == 1 else "cpu"
     if part.name in ("produce", "consume"):
         return _throughput(parts)
     plain = parts["produce" if part.name == "sdk" else "consume"]
     if part.events_per_second >= _NEAR * plain.events_per_second:
-        return _what(plain, parts, partitions, connect_ms)
+        return _throughput(parts)
     if part.details.get("transactions_percent", 0) >= _MOSTLY:
         return _latency(parts["produce"], connect_ms)
     written, plainly = (part.details.get(name, 0) for name in ("disk_mb_per_second", "disk_plain_mb_per_second"))

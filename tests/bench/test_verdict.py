@@ -33,6 +33,7 @@ def judged(partitions: int = 4, connect_ms: float | None = 0.2, **changes: dict[
     [
         ("worker", {"cpu": 99}, "cpu"),
         ("worker", {"cpu": 60, "machine": 98}, "machine"),
+        ("worker", {"cpu": 99, "machine": 98}, "machine"),  # a second worker would not help here
         ("worker", {"transactions_percent": 70}, "broker"),
         ("worker", {"rate": 400_000}, "broker"),  # as what Kafka gives a plain consumer
         ("worker", {}, "unclear"),
