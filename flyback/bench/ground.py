@@ -74,23 +74,19 @@ def ground(settings: Settings, folder: Path | None, disk_bytes: int) -> Iterator
     # absolute, since the children run elsewhere: a .env here would give them what is left out above
     changes |= {name: value.absolute() for name, value in settings if isinstance(value, Path) and name not in changes}
     found = settings.model_copy(update=changes)
-    stack = Stack(found, own / "logs", cwd=data)
-    logs_say_why = True
+    stack, keep_logs = Stack(found, own / "logs", cwd=data), False
     try:
         data.mkdir()
         _require_room(own, disk_bytes)
-        try:
-            _require_right_to_delete(found)
-            topics.create(found)
-            history.bounds(found, Topology(found).names)  # leaders that answer refuse no first batch: see ADR 13
-            yield Ground(stack.settings, stack, connect_ms(found))
-        except FlybackError as error:  # also the words with which a worker or a sink has ended
-            if "authorization failed" not in str(error):
-                raise
+        _require_right_to_delete(found)
+        topics.create(found)
+        history.bounds(found, Topology(found).names)  # leaders that answer refuse no first batch: see ADR 13
+        yield Ground(stack.settings, stack, connect_ms(found))
+    except Exception as error:
+        keep_logs = (own / "logs").is_dir()
+        # Kafka's words, or those with which a worker or a sink has ended
+        if isinstance(error, FlybackError) and "authorization failed" in str(error):
             raise BrokerError(f"{error}; {_RIGHTS}") from error
-        logs_say_why = False
-    except KeyboardInterrupt:
-        logs_say_why = False
         raise
     finally:
         try:
@@ -99,7 +95,7 @@ def ground(settings: Settings, folder: Path | None, disk_bytes: int) -> Iterator
             _clean(found, stack, data)
             raise
         finally:
-            if not logs_say_why:
+            if not keep_logs:
                 shutil.rmtree(own, ignore_errors=True)
 
 
@@ -115,17 +111,22 @@ def delete_topics(settings: Settings) -> None:
     assert prefix.startswith(PREFIX), prefix
     deadline = time.monotonic() + _SECONDS
     admin, login = _admin(settings)
-    while left := [name for name in login.metadata(admin, _SECONDS).topics if name.startswith(prefix)]:
-        if time.monotonic() > deadline:
-            every = prefix.replace(".", r"\.") + ".*"
-            raise BrokerError(
-                f"{len(left)} topics of this bench are left ({why}). {_RIGHTS}. To delete them:\n"
-                f"  kafka-topics.sh --bootstrap-server {settings.bootstrap_servers} --delete --topic '{every}'"
-            )
+    while time.monotonic() < deadline:
+        try:
+            left = [name for name in login.metadata(admin, _SECONDS).topics if name.startswith(prefix)]
+        except BrokerError as error:
+            why = str(error)
+            continue
+        if not left:
+            return
         for asked in admin.delete_topics(left, operation_timeout=_SECONDS, request_timeout=_SECONDS).values():
-            if (error := asked.exception()) is not None:
-                why = str(error)
+            why = str(asked.exception() or why)
         time.sleep(_POLL_SECONDS)
+    every = prefix.replace(".", r"\.") + ".*"
+    raise BrokerError(
+        f"topics of this bench are left ({why}). To delete them:\n"
+        f"  kafka-topics.sh --bootstrap-server {settings.bootstrap_servers} --delete --topic '{every}'"
+    )
 
 
 def connect_ms(settings: Settings) -> float | None:

@@ -45,7 +45,10 @@ def bench(
         int | None, typer.Option(min=1, help="Partitions of the topics.", show_default="as installed")
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option(help="For state and lake: a folder on the disk they will use.", show_default="/tmp")
+        Path | None,
+        typer.Option(
+            help="For state and lake: a folder on the disk they will use.", show_default="for temporary files"
+        ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before more than 2 GB are written.")] = False,
     bootstrap: Bootstrap = None,
