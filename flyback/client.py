@@ -17,10 +17,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from flyback import fields
-from flyback.content import Actor, ContentLike, content, contents
-from flyback.delivery import HEADER_ROOM, Delivery, OnError, Outgoing, Stats
+from flyback.content import Actor, ContentLike, as_record, as_records
+from flyback.delivery import HEADER_ROOM, Delivery
 from flyback.errors import ConfigurationError, InvalidEvent
+from flyback.failures import OnError
 from flyback.ids import new_id
+from flyback.outgoing import Outgoing, Stats
 from flyback.schemas import codec, wire
 from flyback.schemas.rules import CHECKS
 
@@ -108,18 +110,19 @@ class Client:
             fields.text("task_id", task_id),
             new_id() if prediction_id is None else fields.text("prediction_id", prediction_id),
         )
+        ids = prediction.to_dict()
         event = {
-            **prediction.to_dict(),
+            **ids,
             "actor": _actor("actor", actor),
-            "input": content("input", input).to_dict(),
-            "output": content("output", output).to_dict(),
-            "context": [item.to_dict() for item in contents("context", context)],
+            "input": as_record("input", input),
+            "output": as_record("output", output),
+            "context": as_records("context", context),
             "confidence": fields.optional_number("confidence", confidence),
             "segment": fields.text("segment", segment),
             "attributes": fields.attributes("attributes", attributes),
             "occurred_at": fields.micros("occurred_at", occurred_at),
         }
-        self._send("prediction", event, prediction.to_dict(), traceparent)
+        self._send("prediction", event, ids, traceparent)
         return prediction
 
     def correct(
@@ -292,7 +295,7 @@ class Client:
             "correction_id": found,
             **about.to_dict(),
             "verdict": verdict,
-            "output": None if output is None else content("output", output).to_dict(),
+            "output": None if output is None else as_record("output", output),
             "author": _actor("author", author),
             "authority": fields.integer("authority", authority),
             "reason": fields.optional_text("reason", reason),
@@ -310,17 +313,17 @@ class Client:
         key = event["task_id"].encode()
         if len(key) > HEADER_ROOM // 2:
             raise InvalidEvent("oversized", "task_id", f"has {len(key)} bytes, the most is {HEADER_ROOM // 2}")
-        value = codec.encode(record, event, 0)
-        if len(value) > self._settings.max_event_bytes:
+        headers: list[tuple[str, str | bytes | None]] | None = None if trace is None else [("traceparent", trace)]
+        outgoing = Outgoing(kind, record, ids, key, codec.body(record, event), headers)
+        if (size := wire.HEADER + len(outgoing.body)) > self._settings.max_event_bytes:
             largest = max(event, key=lambda field: len(json.dumps(event[field], ensure_ascii=False)))
             raise InvalidEvent(
                 "oversized",
                 largest,
-                f"is the largest part of an event of {len(value)} bytes, FLYBACK_MAX_EVENT_BYTES is "
+                f"is the largest part of an event of {size} bytes, FLYBACK_MAX_EVENT_BYTES is "
                 f"{self._settings.max_event_bytes}: store the content elsewhere and send a reference to it",
             )
-        headers: list[tuple[str, str | bytes | None]] = [] if trace is None else [("traceparent", trace)]
-        self._delivery.hand_over(Outgoing(kind, record, ids, key, value[wire.HEADER :], headers))
+        self._delivery.hand_over(outgoing)
 
 
 def _about(prediction: object, task_id: object, prediction_id: object) -> PredictionRef:

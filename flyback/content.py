@@ -19,6 +19,8 @@ _KINDS = ("MODEL", "HUMAN")
 # With any of these an assistant's message needs no content.
 _INSTEAD_OF_CONTENT = ("tool_calls", "function_call", "refusal", "audio")
 
+_write = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
 
 @dataclass(frozen=True, slots=True)
 class Actor:
@@ -87,11 +89,20 @@ def content(field: str, value: object) -> Content:
     return Content(JSON, compact(field, value))
 
 
-def contents(field: str, values: object) -> list[Content]:
-    """Each item of a list as a Content. Text or a mapping alone is refused: it would be taken apart."""
+def as_record(field: str, value: object) -> dict[str, str]:
+    """What `content(...).to_dict()` gives, for text without making a Content first."""
+    if type(value) is str:
+        return {"content_type": TEXT, "body": text(field, value)}
+    return content(field, value).to_dict()
+
+
+def as_records(field: str, values: object) -> list[dict[str, str]]:
+    """The same of each item of a list. Text or a mapping alone is refused: it would be taken apart."""
+    if type(values) is tuple and not values:
+        return []
     if isinstance(values, (str, bytes, Mapping, Content)) or not isinstance(values, Iterable):
         raise wrong_type(field, "a list of contents", values)
-    return [content(f"{field}[{i}]", value) for i, value in enumerate(values)]
+    return [as_record(f"{field}[{i}]", value) for i, value in enumerate(values)]
 
 
 def chat(messages: Iterable[Mapping[str, Any]]) -> Content:
@@ -113,8 +124,7 @@ def chat(messages: Iterable[Mapping[str, Any]]) -> Content:
 def compact(field: str, value: object) -> str:
     """Compact JSON, characters as they are. Raises InvalidEvent naming the path of what JSON cannot hold."""
     try:
-        plain = _plain(field, value)
-        return json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return _write(_plain(field, value))
     except RecursionError:
         raise InvalidEvent("not_json", field, "is nested too deeply, or holds itself") from None
 

@@ -17,7 +17,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -45,6 +45,22 @@ _log = logging.getLogger("flyback.client")
 # librdkafka's own lines: through the service's logging or not at all, but never bare on stderr.
 _kafka_log = logging.getLogger("flyback.kafka")
 _kafka_log.addHandler(logging.NullHandler())
+
+
+def producer_config(settings: Settings) -> dict[str, Any]:
+    """Of Kafka's client as the SDK sends with it."""
+    return settings.kafka(
+        client_id="flyback-client",
+        enable_idempotence=True,
+        acks="all",
+        partitioner="murmur2_random",
+        compression_type=settings.compression,
+        linger_ms=settings.linger.total_seconds() * 1000,
+        message_timeout_ms=round(settings.delivery_timeout.total_seconds() * 1000),
+        message_max_bytes=settings.max_event_bytes + HEADER_ROOM,
+        queue_buffering_max_messages=settings.buffer_events,
+        queue_buffering_max_kbytes=-(-settings.buffer_bytes // 1024),
+    )
 
 
 class Delivery:
@@ -155,21 +171,8 @@ class Delivery:
         self._thread.start()
 
     def _new_producer(self) -> Producer:
-        settings = self._settings
-        config = settings.kafka(
-            client_id="flyback-client",
-            enable_idempotence=True,
-            acks="all",
-            partitioner="murmur2_random",
-            compression_type=settings.compression,
-            linger_ms=settings.linger.total_seconds() * 1000,
-            message_timeout_ms=round(self._timeout * 1000),
-            message_max_bytes=settings.max_event_bytes + HEADER_ROOM,
-            queue_buffering_max_messages=settings.buffer_events,
-            queue_buffering_max_kbytes=-(-settings.buffer_bytes // 1024),
-        )
         try:
-            return Producer(config | {"error_cb": self._login}, logger=_kafka_log)
+            return Producer(producer_config(self._settings) | {"error_cb": self._login}, logger=_kafka_log)
         except KafkaException as error:
             raise ConfigurationError(f"Kafka's client refuses these settings: {error.args[0].str()}") from None
 

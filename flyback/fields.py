@@ -2,14 +2,19 @@
 
 Every function takes the field's path first, for the message of the InvalidEvent that it raises. What a value must
 satisfy beyond its type is in `flyback.schemas.rules`.
+
+A service calls these for every event. So what nearly every value is, of the exact type, is let through before the
+questions that cost more: what abstract types it belongs to, how its path reads.
 """
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from numbers import Integral, Real
+from typing import Any
 
 from flyback.errors import InvalidEvent
 
@@ -26,6 +31,8 @@ def wrong_type(field: str, expected: str, value: object) -> InvalidEvent:
 
 def text(field: str, value: object) -> str:
     """A string that UTF-8 can hold."""
+    if type(value) is str and value.isascii():
+        return value
     if not isinstance(value, str):
         raise wrong_type(field, "a string", value)
     if not value.isascii():
@@ -48,6 +55,8 @@ def optional_text(field: str, value: object) -> str | None:
 
 def number(field: str, value: object) -> float:
     """A real number, numpy's included; a bool is none."""
+    if type(value) is float:
+        return value
     if isinstance(value, bool) or not isinstance(value, Real):
         raise wrong_type(field, "a number", value)
     try:
@@ -81,15 +90,25 @@ def attributes(field: str, value: object) -> dict[str, str]:
     """String keys and string values; None stands for no attributes."""
     if value is None:
         return {}
+    if type(value) is dict and _ascii(found := value.copy()):
+        return found
     if not isinstance(value, Mapping):
         raise wrong_type(field, "a mapping of strings", value)
     return {text(f"{field} key", key): text(f"{field}[{key!r}]", item) for key, item in value.items()}
 
 
+def _ascii(pairs: dict[Any, Any]) -> bool:
+    """Whether these are plain strings without a character that UTF-8 might not hold."""
+    for key, item in pairs.items():  # a loop: `all` with a generator takes twice as long
+        if type(key) is not str or type(item) is not str or not key.isascii() or not item.isascii():
+            return False
+    return True
+
+
 def micros(field: str, value: object) -> int:
     """Microseconds since the epoch (UTC) of an aware datetime; None stands for now."""
     if value is None:
-        value = datetime.now(UTC)
+        return time.time_ns() // 1000
     if not isinstance(value, datetime):
         raise wrong_type(field, "a datetime", value)
     if value.utcoffset() is None:

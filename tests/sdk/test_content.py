@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flyback import Actor, Content, InvalidEvent, chat, human, model
-from flyback.content import CHAT, JSON, TEXT, content, contents
+from flyback.content import CHAT, JSON, TEXT, as_records, content
 from flyback.schemas import codec
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -100,13 +100,14 @@ def test_what_json_cannot_hold_is_refused_naming_its_path(value: Any, field: str
 
 
 def test_each_item_of_a_context_becomes_a_content() -> None:
-    assert contents("context", ["a", {"b": 1}]) == [Content(TEXT, "a"), Content(JSON, '{"b":1}')]
+    expected = [Content(TEXT, "a"), Content(JSON, '{"b":1}'), Content("x", "y")]
+    assert as_records("context", ["a", {"b": 1}, Content("x", "y")]) == [each.to_dict() for each in expected]
 
 
 @pytest.mark.parametrize("value", ["one passage", {"a": 1}, Content(TEXT, "x"), 5, None])
 def test_a_context_that_is_no_list_is_refused(value: Any) -> None:
     with pytest.raises(InvalidEvent, match=r"context: must be a list of contents"):
-        contents("context", value)
+        as_records("context", value)
 
 
 TOOL_CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Ulm"}'}}
