@@ -1,0 +1,123 @@
+"""Questions about failure rates as SQL: the same text over the stream's counts and over the lake."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+
+from flyback.errors import ConfigurationError
+from flyback.streams.rates import Counts, Estimate, plain_rate, weighted_rate
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+Label = Literal["actor_kind", "actor", "version", "segment"]
+LABELS: tuple[Label, ...] = get_args(Label)
+_MINUTE, _HOUR = timedelta(minutes=1), timedelta(hours=1)
+_MOST_STEPS = 20_000
+
+
+@dataclass(frozen=True)
+class Question:
+    """Counts of predictions made in [since, until), whole minutes, for each combination of the labels in `by`.
+
+    With `step` for each such part of the time as well, from midnight UTC of a Monday on. `where`: the values that a
+    label may have. Raises ConfigurationError for what cannot be asked.
+    """
+
+    since: datetime
+    until: datetime
+    by: tuple[Label, ...] = ()
+    step: timedelta | None = None
+    where: Mapping[Label, Sequence[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in (*self.by, *self.where):
+            if name not in LABELS:
+                raise ConfigurationError(f"{name!r} is no label of a failure rate: there are {', '.join(LABELS)}")
+        if self.since.tzinfo is None or self.until.tzinfo is None:
+            raise ConfigurationError("a range of time needs a time zone")
+        if self.since >= self.until:
+            raise ConfigurationError(f"no time lies between {self.since.isoformat()} and {self.until.isoformat()}")
+        if self.step is not None and (self.step < _MINUTE or self.step % _MINUTE):
+            raise ConfigurationError("a step is one or more whole minutes")
+        if self.step is not None and (self.until - self.since) / self.step > _MOST_STEPS:
+            raise ConfigurationError(f"more than {_MOST_STEPS:,} steps: ask for longer ones, or for less time")
+
+    def by_the_hour(self) -> Question:
+        """The same from whole hours to whole hours, none of them cut."""
+        return replace(self, since=_hour(self.since), until=_hour(self.until + _HOUR - timedelta.resolution))
+
+    def sql(self, source: str = "failure_rates") -> str:
+        """The query over the lake's view, or whatever has its columns. Values are written out: people see it."""
+        labels = [f'"{name}"' for name in self.by]
+        start = []
+        if self.step is not None:
+            start = [f'time_bucket(INTERVAL {self.step // _MINUTE} MINUTE, "minute") AS start']
+        conditions = [f'"minute" >= {_time(self.since)}', f'"minute" < {_time(self.until)}']
+        conditions += [f'"{name}" IN ({", ".join(map(_text, values))})' for name, values in self.where.items()]
+        sums = [f"coalesce(sum({name}), 0)::HUGEINT AS {name}" for name in Counts._fields]
+        lines = [
+            f"SELECT {', '.join([*start, *labels, *sums])}",
+            f"FROM {source}",
+            f"WHERE {' AND '.join(conditions)}",
+        ]
+        if keys := [*(["start"] if start else []), *labels]:
+            lines += [f"GROUP BY {', '.join(keys)}", f"ORDER BY {', '.join(keys)}"]
+        return "\n".join(lines)
+
+    def ask(self, connection: DuckDBPyConnection, source: str = "failure_rates") -> list[Row]:
+        """One row for each combination that there is; without `by` and `step` exactly one."""
+        found = connection.execute(self.sql(source)).fetchall()
+        timed, named = int(self.step is not None), len(self.by)
+        return [
+            Row(
+                row[0].replace(tzinfo=row[0].tzinfo or UTC) if timed else None,
+                dict(zip(self.by, row[timed : timed + named], strict=True)),
+                Counts(*map(int, row[timed + named :])),
+            )
+            for row in found
+        ]
+
+
+class Row(NamedTuple):
+    """Counts of one part of the time (None: of all of it) and one value of each label asked for."""
+
+    start: datetime | None
+    labels: dict[str, str]
+    counts: Counts
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON: the counts, and both rates with their intervals."""
+        return {
+            **({} if self.start is None else {"start": self.start.isoformat()}),
+            **self.labels,
+            "predictions": self.counts.predictions,
+            "reviewed": self.counts.reviewed,
+            "failures": self.counts.failures,
+            "rate": _plain(plain_rate(self.counts)),
+            "weighted_rate": _plain(weighted_rate(self.counts)),
+        }
+
+
+def worst_first(rows: Sequence[Row]) -> list[Row]:
+    """By what the rate is at least: three failures of three reviews tell less than 300 of 900."""
+    return sorted(rows, key=lambda row: (plain_rate(row.counts).low, row.counts.failures), reverse=True)
+
+
+def _plain(estimate: Estimate) -> dict[str, float | int | None]:
+    return {"value": estimate.rate, "low": estimate.low, "high": estimate.high, "reviews": estimate.reviews}
+
+
+def _hour(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)
+
+
+def _time(moment: datetime) -> str:
+    return f"TIMESTAMPTZ '{moment.astimezone(UTC).isoformat()}'"
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
