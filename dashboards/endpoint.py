@@ -12,9 +12,9 @@ from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import Self
 
-from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
 
+from flyback import metrics
 from flyback.errors import ConfigurationError
 from flyback.settings import Settings
 
@@ -93,7 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
         match self.path.partition("?")[0]:
             case "/metrics":
                 encode, content_type = choose_encoder(self.headers.get("Accept", ""))
-                self._answer(HTTPStatus.OK, content_type, encode(REGISTRY))
+                self._answer(HTTPStatus.OK, content_type, encode(metrics.REGISTRY))
             case "/healthz":
                 try:
                     found = self.answer_health()

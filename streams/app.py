@@ -96,8 +96,7 @@ def build_app(
                 # after a rebalance the table still holds what now belongs to another worker
                 owned = {tp.partition for tp in app.consumer.assignment() if tp.topic == topic}
                 kept = (windows.MinuteCounts(*counts) for counts in table.data.values())
-                rows = windows.totals((counts for counts in kept if counts.partition in owned), _now())
-                gauges.show(windows.with_bounded_segments(rows))
+                gauges.show(windows.totals((counts for counts in kept if counts.partition in owned), _now()))
             except Exception as error:  # what leaves a task crashes the app
                 log.error("rate windows were not computed", reason=f"{type(error).__name__}: {error}")
             await app.sleep(max(WINDOW_SECONDS, (time.perf_counter() - began) / WINDOW_SHARE))

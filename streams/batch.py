@@ -21,6 +21,10 @@ class Batch:
     messages: dict[tuple[Partition, str], list[Message]]
     group_metadata: Any
 
+    def oldest(self) -> float | None:
+        """When the first of the messages arrived, Unix time; None of an empty batch."""
+        return min((found[0].timestamp()[1] / 1000 for found in self.messages.values()), default=None)
+
     def halves(self) -> Iterator[Batch]:
         """Two batches of half as many messages, to be taken one after the other."""
         places = [(place, message) for place, found in self.messages.items() for message in found]

@@ -86,11 +86,13 @@ class Engine:
         self._accept_loss = accept_loss
         self._totals: Counter[str] = Counter()
         self._last_commit: float | None = None
+        self._oldest: float | None = None  # arrival, Unix time, of what was read last
         self._step_began: float | None = None
         self._waiting: str | None = None
         self._failed = False
         self._folder: StateFolder | None = None
         self._assignment: Assignment | None = None
+        metrics.LAG.labels("worker").set_function(self.lag)
 
     def run(self) -> None:
         """Start, step until stopped, close. Raises FlybackError where a supervisor or a person has to act."""
@@ -157,6 +159,10 @@ class Engine:
             "totals": dict(self._totals),
         }
 
+    def lag(self) -> float:
+        """Seconds since the oldest event in hand arrived in Kafka; 0 where all has been read that is there."""
+        return 0.0 if self._oldest is None else max(0.0, time.time() - self._oldest)
+
     def hangs(self) -> bool:
         """Whether the present step, or a call of the transaction in it, takes longer than it ever may."""
         if self._step_began is None:
@@ -171,6 +177,9 @@ class Engine:
         try:
             self._restore(self._assignment)
             batch = self._read(self._assignment)
+            # what was dropped is still in hand until its partition is live again
+            if batch.messages or all(partition.live for partition in self._assignment.partitions.values()):
+                self._oldest = batch.oldest()
             for work in self._fitting(batch, self._work):
                 self._check_dead_letters(work)
                 self._commit(work, batch.group_metadata)

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from flyback import metrics
 from flyback.errors import InvalidEvent, UnknownSchema
+from flyback.logs import get_logger
 from flyback.schemas import codec, wire
 from flyback.schemas.catalog import Catalog
-from flyback.streams.windows import Counts, MinuteCounts, Row
+from flyback.streams.windows import MAX_SEGMENTS, OTHER, Counts, MinuteCounts, Row, with_bounded_segments
+
+log = get_logger(__name__)
 
 RECORD = "FailureRate"
 
@@ -48,20 +51,32 @@ def read_cells(messages: Sequence[Message], catalog: Catalog, topic: str) -> lis
 
 
 class WindowGauges:
-    """The gauges of the windows; rows that are gone are taken out of the exposition."""
+    """The gauges of the windows, at most 200 segments; rows that are gone are taken out of the exposition."""
 
     def __init__(self) -> None:
         self._shown: set[Row] = set()
+        self._warned = False
         self._gauges = (metrics.WINDOW_PREDICTIONS, metrics.WINDOW_REVIEWED, metrics.WINDOW_FAILURES)
         for gauge in self._gauges:
             gauge.clear()  # of an earlier app in this process
 
     def show(self, rows: Mapping[Row, Counts]) -> None:
-        """Make these the rows that are exposed."""
-        for row, counts in rows.items():
+        """Make these the rows that are exposed, and say once where there are too many segments for that."""
+        segments = len({row.segment for row in rows})
+        metrics.WINDOW_SEGMENTS.set(segments)
+        if segments > MAX_SEGMENTS and not self._warned:
+            self._warned = True
+            log.warning(
+                f"too many segments: the metrics show the largest and the rest as {OTHER}. A segment is a slice of few "
+                "values (domain, customer, language): put what has more into the attributes of a prediction",
+                segments=segments,
+                shown=MAX_SEGMENTS,
+            )
+        bounded = with_bounded_segments(rows)
+        for row, counts in bounded.items():
             for gauge, value in zip(self._gauges, counts, strict=True):
                 gauge.labels(*row).set(value)
-        for row in self._shown - rows.keys():
+        for row in self._shown - bounded.keys():
             for gauge in self._gauges:
                 gauge.remove(*row)
-        self._shown = set(rows)
+        self._shown = set(bounded)

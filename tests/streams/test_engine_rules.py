@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from itertools import pairwise
@@ -328,6 +329,24 @@ def test_an_unknown_schema_is_waited_for_and_then_read(stage: Stage) -> None:
     assert stage.derived().total() == 2
     assert worker.engine.status()["waiting"] is None
     stage.check()
+
+
+def test_what_waits_lags_ever_more_until_it_is_read(stage: Stage) -> None:
+    stage.catalog = catalog = Registry()
+    worker = stage.worker().start()
+    assert worker.engine is not None
+    assert worker.engine.lag() == 0
+    arrived = stage.kafka.now / 1000
+    stage.send(of_a_newer_schema())
+    worker.step(10)
+    assert worker.engine.status()["restoring"], "it was read, dropped, and waits"
+    assert worker.engine.lag() == pytest.approx(time.time() - arrived, abs=60)
+
+    catalog.learn(NEWER)
+    stage.passed += 2
+    stage.settle(worker)
+    worker.step()
+    assert worker.engine.lag() == 0
 
 
 def test_a_schema_that_stays_unknown_stops_the_worker_and_is_named(stage: Stage) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 
 import pytest
-from prometheus_client import REGISTRY, generate_latest
+from prometheus_client import generate_latest
 
 from flyback.errors import RegistryUnavailable
+from flyback.metrics import REGISTRY
 from flyback.schemas import codec
 from flyback.schemas.catalog import BundledCatalog
 from flyback.schemas.codec import Schema
 from flyback.streams.rate_cells import WindowGauges, partition_of, read_cells
-from flyback.streams.windows import Counts, MinuteCounts, Row
+from flyback.streams.windows import MAX_SEGMENTS, Counts, MinuteCounts, Row
 
 TOPIC = "flyback.failure-rates.v1"
 CATALOG = BundledCatalog()
@@ -79,10 +80,28 @@ def test_a_key_names_its_partition() -> None:
 
 def test_rows_that_are_gone_leave_the_exposition() -> None:
     gauges = WindowGauges()
-    gauges.show({Row("1m", "MODEL", "stays"): Counts(5, 3, 1), Row("1m", "MODEL", "goes"): Counts(1, 1, 1)})
-    gauges.show({Row("1m", "MODEL", "stays"): Counts(6, 4, 2)})
+    gauges.show({Row("24h", "MODEL", "stays"): Counts(5, 3, 1), Row("24h", "MODEL", "goes"): Counts(1, 1, 1)})
+    gauges.show({Row("24h", "MODEL", "stays"): Counts(6, 4, 2)})
     text = generate_latest(REGISTRY).decode()
-    assert 'flyback_window_failures{actor_kind="MODEL",segment="stays",window="1m"} 2.0' in text
+    assert 'flyback_window_failures{actor_kind="MODEL",segment="stays",window="24h"} 2.0' in text
     assert 'segment="goes"' not in text
     WindowGauges()
     assert 'segment="stays"' not in generate_latest(REGISTRY).decode()
+
+
+def test_too_many_segments_are_said_once_with_how_many_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    gauges = WindowGauges()
+    few = {Row("24h", "MODEL", f"s{i}"): Counts(2, 1, 0) for i in range(MAX_SEGMENTS)}
+    gauges.show(few)
+    assert REGISTRY.get_sample_value("flyback_window_segments") == MAX_SEGMENTS
+    assert "too many segments" not in capsys.readouterr().out
+
+    for _ in range(2):
+        gauges.show(few | {Row("24h", "MODEL", f"task-{i}"): Counts(1) for i in range(50)})
+    assert REGISTRY.get_sample_value("flyback_window_segments") == MAX_SEGMENTS + 50
+    text = generate_latest(REGISTRY).decode()
+    assert 'flyback_window_predictions{actor_kind="MODEL",segment="other",window="24h"} 50.0' in text
+    assert text.count("flyback_window_predictions{") == MAX_SEGMENTS + 1
+    said = capsys.readouterr().out
+    assert said.count("too many segments") == 1
+    assert f"segments={MAX_SEGMENTS + 50}" in said
