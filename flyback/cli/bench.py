@@ -46,9 +46,7 @@ def bench(
     ] = None,
     folder: Annotated[
         Path | None,
-        typer.Option(
-            help="For state and lake: a folder on the disk they will use.", show_default="for temporary files"
-        ),
+        typer.Option(help="For state and lake: a folder on the disk they will use.", show_default="a temporary one"),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before more than 2 GB are written.")] = False,
     bootstrap: Bootstrap = None,
