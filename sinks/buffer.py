@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from flyback.sinks.message import Message, Place
+from flyback.sinks.message import Messages, Place
 
 
 @dataclass(slots=True)
@@ -15,17 +15,22 @@ class Buffer:
     """Next offsets in the table."""
     reached: dict[Place, int] = field(default_factory=dict)
     """Next offsets once the messages below are committed."""
-    messages: list[Message] = field(default_factory=list)
+    messages: Messages = field(default_factory=Messages)
     size: int = 0
     """Bytes, about."""
     since: float | None = None
     """When (monotonic seconds) the oldest change came that is not committed."""
+    oldest: float | None = None
+    """When (Unix time) the first message that is not committed arrived in Kafka."""
 
-    def add(self, message: Message, now: float) -> None:
-        """One message to become a row."""
-        self.messages.append(message)
-        self.size += message.size
-        self.reach((message.topic, message.partition), message.offset + 1, now)
+    def add(self, messages: Messages, now: float) -> None:
+        """Messages to become rows; those of a partition in order of offset."""
+        if self.oldest is None and messages.arrivals:
+            self.oldest = messages.arrivals[0] / 1000
+        self.messages.extend(messages)
+        self.size += messages.size
+        for place, offset in messages.next_offsets().items():
+            self.reach(place, offset, now)
 
     def reach(self, place: Place, next_offset: int, now: float) -> None:
         """Everything before `next_offset` was read: messages, gaps and the markers of transactions."""
@@ -48,6 +53,6 @@ class Buffer:
         """After a commit."""
         self.committed |= self.reached
         self.reached = {}
-        self.messages = []
+        self.messages = Messages()
         self.size = 0
-        self.since = None
+        self.since = self.oldest = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +16,7 @@ from flyback.streams import dlq
 _INT, _LONG = 2**31 - 1, 2**63 - 1
 
 
-def rows(messages: Sequence[Message]) -> pa.Table:
+def rows(messages: Iterable[Message]) -> pa.Table:
     """The columns of dead letters. What another program put there without our headers is kept, as `unknown`."""
     return pa.Table.from_pylist([_row(message) for message in messages], schema=DEAD_LETTERS)
 

@@ -17,7 +17,7 @@ from flyback.schemas.catalog import Catalog
 from flyback.schemas.codec import Record
 from flyback.schemas.rules import CHECKS
 from flyback.sinks import columns
-from flyback.sinks.message import Message
+from flyback.sinks.message import Message, Messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +52,16 @@ class Decoder:
         """Whether the rules for raw events apply."""
         return self.record in CHECKS
 
-    def decode(self, messages: Sequence[Message], given_up: Set[int] = frozenset()) -> Decoded:
+    def decode(self, messages: Messages, given_up: Set[int] = frozenset()) -> Decoded:
         """Valid rows and rejected messages. Schema ids in `given_up` are rejected where the catalog does not know them.
 
         Raises UnknownSchema or RegistryUnavailable; nothing is lost by calling again later.
         """
         found, doubtful = certain.rows(
             self.record,
-            [message.value for message in messages],
-            [message.key for message in messages],
-            [message.partition for message in messages],
+            messages.values,
+            messages.keys,
+            messages.partitions,
             self.partitions,
             self.max_bytes,
             self.catalog,
@@ -72,7 +72,7 @@ class Decoder:
         return _in_order(parts, rejected)
 
     def _slow(
-        self, messages: Sequence[Message], indices: Sequence[int], given_up: Set[int]
+        self, messages: Messages, indices: Sequence[int], given_up: Set[int]
     ) -> tuple[dict[int, Record], list[Rejected]]:
         accepted: dict[int, Record] = {}
         rejected = []

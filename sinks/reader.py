@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +22,7 @@ from flyback.errors import BrokerError, RefusedToStart, TopicMismatch
 from flyback.login import Login
 from flyback.logs import get_logger
 from flyback.settings import Settings
-from flyback.sinks.message import Message, Place
+from flyback.sinks.message import Messages, Place
 from flyback.sinks.tables import Source
 from flyback.streams.topology import Topology
 
@@ -72,9 +73,9 @@ def _described(topic: str, answer: Any) -> Any:
 
 @dataclass(slots=True)
 class Read:
-    """What one call brought: messages in order of offset within each partition, and where partitions ended."""
+    """What one call brought: by topic messages, in order of offset within each partition; where partitions ended."""
 
-    messages: list[Message] = field(default_factory=list)
+    messages: dict[str, Messages] = field(default_factory=dict)
     ends: dict[Place, int] = field(default_factory=dict)
     """For a partition that was read to its end, the offset there: past all gaps and transaction markers."""
 
@@ -135,14 +136,16 @@ class Reader:
     def read(self, timeout: float) -> Read:
         """What has come, after at most `timeout` seconds. Raises RefusedToStart, TopicMismatch, BrokerError."""
         read = Read()
+        found = defaultdict(list)
         for message in self._consumer.consume(_BATCH, timeout):
             error = message.error()
             if error is None:
-                read.messages.append(Message.of(message))
+                found[message.topic() or ""].append(message)
             elif error.code() == KafkaError._PARTITION_EOF:
                 read.ends[message.topic() or "", message.partition() or 0] = message.offset() or 0
             else:
                 self._raise(error, (message.topic() or "", message.partition() or 0), message.offset())
+        read.messages = {topic: Messages.consumed(topic, messages) for topic, messages in found.items()}
         return read
 
     def close(self) -> None:

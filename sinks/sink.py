@@ -17,7 +17,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from types import FrameType
@@ -38,7 +38,7 @@ from flyback.sinks.columns import PROVENANCE
 from flyback.sinks.dead_letter_producer import DeadLetterProducer
 from flyback.sinks.decode import Decoder, Rejected
 from flyback.sinks.maintenance import Maintenance
-from flyback.sinks.message import Message, Place
+from flyback.sinks.message import Message, Messages, Place
 from flyback.sinks.reader import Reader, Sources
 from flyback.sinks.standstill import Standstill
 from flyback.sinks.storage import prepare
@@ -79,6 +79,7 @@ class Sink:
         self._skipped: Counter[str] = Counter()
         self._dead_letters = DeadLetterProducer(settings, topology)
         self._letters = dlq.Limit(settings.max_dead_letters)
+        metrics.LAG.labels("sink").set_function(self.lag)
 
     def run(self) -> None:
         """Fill the lake until `stop()`. Then what is buffered is committed, if Kafka and the lake let us.
@@ -134,6 +135,11 @@ class Sink:
             "offsets": {f"{topic}/{p}": offset for (topic, p), offset in offsets.items()} if opened else None,
         }
 
+    def lag(self) -> float:
+        """Seconds since the oldest message arrived in Kafka that was read and is not committed; 0 without any."""
+        oldest = [buffer.oldest for buffer in list(self._buffers.values()) if buffer.oldest is not None]
+        return max(0.0, time.time() - min(oldest)) if oldest else 0.0
+
     def offsets(self) -> dict[Place, int]:
         """The next offset of each (topic, partition), as committed to the lake."""
         return {place: offset for buffer in self._buffers.values() for place, offset in buffer.committed.copy().items()}
@@ -171,11 +177,11 @@ class Sink:
         """Read once, into the buffers; how many messages."""
         read = reader.read(_POLL)
         now = time.monotonic()
-        for message in read.messages:
-            self._buffers[self._tables[message.topic]].add(message, now)
+        for topic, messages in read.messages.items():
+            self._buffers[self._tables[topic]].add(messages, now)
         for place, offset in read.ends.items():
             self._buffers[self._tables[place[0]]].reach(place, offset, now)
-        return len(read.messages)
+        return sum(map(len, read.messages.values()))
 
     def _commit_due(self) -> None:
         """Commit the tables whose time has come, and the fullest ones while all together hold too much."""
@@ -197,7 +203,7 @@ class Sink:
         buffer, writer = self._buffers[name], self._writers[name]
         began = time.monotonic()
         rows = self._rows_of(writer.table, buffer.messages)
-        buffer.messages.clear()  # from here on it is these rows or the end of this run
+        buffer.messages = Messages()  # from here on it is these rows or the end of this run
         self._letters.check(self._dead_letters.waiting())
         self._letters.written(self._patiently("broker", self._dead_letters.flush))
         # after they were read: a consumer goes on in a topic that is made again as if nothing had happened
@@ -211,7 +217,7 @@ class Sink:
         self._last_commit = time.time()
         metrics.LAST_COMMIT.labels("sink").set(self._last_commit)
 
-    def _rows_of(self, table: Table, messages: Sequence[Message]) -> pa.Table:
+    def _rows_of(self, table: Table, messages: Messages) -> pa.Table:
         """All columns of the valid messages; the others are counted, those on derived topics dead-lettered."""
         if table.record is None:
             return with_provenance(dead_letters.rows(messages), messages)
@@ -220,14 +226,14 @@ class Sink:
         decoded = self._when_schemas_are_known(messages, lambda given_up: decoder.decode(messages, given_up))
         for rejected in decoded.rejected:
             self._reject(messages[rejected.index], rejected)
-        return with_provenance(decoded.columns, [messages[i] for i in decoded.kept])
+        return with_provenance(decoded.columns, messages.only(decoded.kept))
 
     def _reject(self, message: Message, rejected: Rejected) -> None:
         self._skipped[message.topic] += 1
         metrics.SINK_SKIPPED.labels(message.topic, rejected.reason).inc()
         self._dead_letters.send(message, rejected.reason, rejected.message)
 
-    def _when_schemas_are_known(self, messages: Sequence[Message], decode: Callable[[frozenset[int]], _T]) -> _T:
+    def _when_schemas_are_known(self, messages: Messages, decode: Callable[[frozenset[int]], _T]) -> _T:
         """An unknown schema id is no poison at once: a newer producer may be ahead of the registry or of us."""
         deadlines: dict[int, float] = {}
         given_up: frozenset[int] = frozenset()
@@ -246,7 +252,7 @@ class Sink:
             finally:
                 self._waiting = None
 
-    def _passed_by_worker(self, messages: Sequence[Message], schema_id: int) -> bool:
+    def _passed_by_worker(self, messages: Messages, schema_id: int) -> bool:
         """Whether the worker is past all raw messages of this schema: if it knew it, so does the registry by then.
 
         Else it could join what the lake has no row of.
@@ -287,15 +293,15 @@ class Sink:
         _log.info("sink", rows=dict(self._rows), skipped=dict(self._skipped))
 
 
-def with_provenance(columns: pa.Table, messages: Sequence[Message]) -> pa.Table:
+def with_provenance(columns: pa.Table, messages: Messages) -> pa.Table:
     """The columns, and for each row the message that it came from."""
     now = int(datetime.now(UTC).timestamp() * 1_000_000)
     latest = MAX_MICROS // 1000
     values = [
-        [message.topic for message in messages],
-        [message.partition for message in messages],
-        [message.offset for message in messages],
-        [message.arrived_at * 1000 if 0 <= message.arrived_at <= latest else None for message in messages],
+        messages.topics,
+        messages.partitions,
+        messages.offsets,
+        [arrival * 1000 if 0 <= arrival <= latest else None for arrival in messages.arrivals],
         [now] * len(messages),
     ]
     for column, content in zip(PROVENANCE, values, strict=True):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import pyarrow as pa
 from deltalake import (
@@ -18,6 +19,7 @@ from deltalake import (
     CommitProperties,
     DeltaTable,
     PostCommitHookProperties,
+    Schema,
     Transaction,
     WriterProperties,
     write_deltalake,
@@ -27,7 +29,8 @@ from deltalake.exceptions import CommitFailedError
 from flyback.errors import LakeError, RefusedToStart, WorkerFenced
 from flyback.sinks.columns import table_schema
 from flyback.sinks.message import Place
-from flyback.sinks.storage import lake_errors, open_table, options, table_path
+from flyback.sinks.parquet import LONGEST_STATISTIC, add_file
+from flyback.sinks.storage import is_remote, lake_errors, open_table, options, table_path
 from flyback.streams.topology import TOPICS, Kind, Topology
 
 _SOURCE = "flyback.source."
@@ -38,8 +41,6 @@ _CONFIGURATION = {
     "delta.deletedFileRetentionDuration": "interval 36500 days",
     "delta.checkpointInterval": "500",  # each names all files that vacuum has not deleted yet: megabytes
 }
-# Bytes of a column's least and greatest value: whole texts would stand in the log, and in memory, for every file.
-_STATISTICS = 64
 _ID_COLUMNS = {
     "Prediction": "prediction_id",
     "Correction": "correction_id",
@@ -133,11 +134,11 @@ def writer_properties(table: Table, rows: int) -> WriterProperties:
     """How the table's Parquet files are written, by the sink and by compaction alike."""
     column = table.id_column
     if column is None:
-        return WriterProperties(compression="ZSTD", statistics_truncate_length=_STATISTICS)
+        return WriterProperties(compression="ZSTD", statistics_truncate_length=LONGEST_STATISTIC)
     bloom = BloomFilterProperties(True, ndv=max(rows, 1))
     return WriterProperties(
         compression="ZSTD",
-        statistics_truncate_length=_STATISTICS,
+        statistics_truncate_length=LONGEST_STATISTIC,
         column_properties={column: ColumnProperties(bloom_filter_properties=bloom)},
     )
 
@@ -183,24 +184,36 @@ class TableWriter:
                 return
             try:
                 # Another sink's commit from here on is a conflict, since both name the same app id: Delta refuses ours.
-                write_deltalake(
-                    handle,
-                    rows,
-                    mode="append",
-                    schema_mode="merge",
-                    writer_properties=writer_properties(self.table, rows.num_rows),
-                    commit_properties=CommitProperties(
-                        app_transactions=[Transaction(app_id(place), offset) for place, offset in after.items()],
-                        max_commit_retries=100,
-                    ),
-                    # it lists the whole log, at every commit: maintenance does it now and then
-                    post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
-                )
+                self._append(handle, rows, after)
             except CommitFailedError:
                 handle.update_incremental()
                 if not self._is_done(handle, before, after):
                     raise
         self._commits += 1
+
+    def _append(self, handle: DeltaTable, rows: pa.Table, after: Mapping[Place, int]) -> None:
+        commit = CommitProperties(
+            app_transactions=[Transaction(app_id(place), offset) for place, offset in after.items()],
+            max_commit_retries=100,
+        )
+        # it lists the whole log, at every commit: maintenance does it now and then
+        hooks = PostCommitHookProperties(cleanup_expired_logs=False)
+        schema = handle.schema()
+        if rows.num_rows and not is_remote(self._lake) and schema == Schema.from_arrow(rows.schema):
+            file = add_file(Path(self._path), rows, self.table.id_column)
+            handle.create_write_transaction(
+                [file], "append", schema, commit_properties=commit, post_commithook_properties=hooks
+            )
+        else:  # it uploads without holding up other threads, and adds columns that only the rows or the table have
+            write_deltalake(
+                handle,
+                rows,
+                mode="append",
+                schema_mode="merge",
+                writer_properties=writer_properties(self.table, rows.num_rows),
+                commit_properties=commit,
+                post_commithook_properties=hooks,
+            )
 
     def _is_done(self, handle: DeltaTable, before: Mapping[Place, int], after: Mapping[Place, int]) -> bool:
         """Whether an earlier attempt, whose outcome we did not learn, had worked. Raises WorkerFenced."""

@@ -15,7 +15,7 @@ from flyback.schemas.catalog import BundledCatalog
 from flyback.settings import Settings
 from flyback.sinks import dead_letters
 from flyback.sinks.decode import Decoder
-from flyback.sinks.message import Message
+from flyback.sinks.message import Message, Messages
 from flyback.sinks.sink import with_provenance
 from flyback.sinks.tables import TABLES
 from flyback.streams import dlq
@@ -36,8 +36,8 @@ class Scene:
         topology = Topology(settings)
         self.tables: dict[str, pa.Table] = {}
         for table in TABLES:
-            messages = [_message(t, r) for t in table.topics(topology) for r in records.get(t, ())]
-            self.tables[table.name] = _rows(table.record, messages)
+            messages = (_message(t, r) for t in table.topics(topology) for r in records.get(t, ()))
+            self.tables[table.name] = _rows(table.record, Messages.of(messages))
 
     def topic(self, name: str) -> list[Stored]:
         return self.records[self.settings.topic_prefix + name]
@@ -66,11 +66,11 @@ def _message(topic: str, r: Stored) -> Message:
     return Message(topic, r.partition, r.offset, r.timestamp, r.key, r.value, list(r.headers or ()))
 
 
-def _rows(record: str | None, messages: list[Message]) -> pa.Table:
+def _rows(record: str | None, messages: Messages) -> pa.Table:
     if record is None:
         return with_provenance(dead_letters.rows(messages), messages)
     decoded = Decoder(record, 1, 1_000_000, BundledCatalog()).decode(messages)
-    return with_provenance(decoded.columns, [messages[i] for i in decoded.kept])
+    return with_provenance(decoded.columns, messages.only(decoded.kept))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pyarrow as pa
 from flyback.schemas.codec import Record
 from flyback.settings import load
 from flyback.sinks.columns import from_records
-from flyback.sinks.message import Message, Place
+from flyback.sinks.message import Message, Messages, Place
 from flyback.sinks.sink import with_provenance
 from flyback.sinks.tables import TABLES, Source, Table, TableWriter
 from flyback.streams.topology import Topology
@@ -28,7 +28,7 @@ def rows_of(table: Table, events: Sequence[Record], offset: int = 0, partition: 
         Message(topic, partition, offset + i, 1_760_000_000_000 + offset + i, None, None, [])
         for i in range(len(events))
     ]
-    return with_provenance(from_records(table.record, list(events)), messages)
+    return with_provenance(from_records(table.record, list(events)), Messages.of(messages))
 
 
 class HandMade:

@@ -22,7 +22,7 @@ from flyback.schemas.intake import REASONS
 from flyback.schemas.rules import MAX_LABEL
 from flyback.sinks.columns import check_range, from_records, record_schema
 from flyback.sinks.decode import Decoder
-from flyback.sinks.message import Message
+from flyback.sinks.message import Message, Messages
 from flyback.sinks.tables import TABLES
 from tests.sinks.events import CATALOG, correction, grade, message, prediction, value_of
 
@@ -96,7 +96,7 @@ def expected(record: str, messages: Sequence[Message]) -> tuple[list[int], list[
 
 def assert_like_the_reference(record: str, messages: Sequence[Message]) -> None:
     kept, rejected, found = expected(record, messages)
-    decoded = decoder(record).decode(messages)
+    decoded = decoder(record).decode(Messages.of(messages))
     assert decoded.kept == kept
     assert [(item.index, item.reason) for item in decoded.rejected] == rejected
     assert decoded.columns.schema == record_schema(record)
@@ -164,25 +164,25 @@ def test_both_decoders_agree_on_the_longest_labels() -> None:
         for change in ({"segment": label}, {"actor": actor | {"name": label}}, {"actor": actor | {"version": label}}):
             found.append(message("Prediction", prediction("t") | change, len(found)))
     assert_like_the_reference("Prediction", found * 3)
-    assert len(decoder("Prediction").decode(found * 3).rejected) == 9
+    assert len(decoder("Prediction").decode(Messages.of(found * 3)).rejected) == 9
 
 
 @pytest.mark.parametrize("record", RECORDS)
 def test_an_empty_batch_has_the_columns_too(record: str) -> None:
-    assert decoder(record).decode([]).columns.schema == record_schema(record)
+    assert decoder(record).decode(Messages.of([])).columns.schema == record_schema(record)
 
 
 def test_valid_events_take_the_fast_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Decoder, "_reference", lambda self, one: pytest.fail("the slow path was taken"))
     for record, make in RAW.items():
         messages = [message(record, make(f"t{i}", attributes={"a": "b", "c": "é"}), i) for i in range(20)]
-        assert decoder(record).decode(messages).kept == list(range(20))
+        assert decoder(record).decode(Messages.of(messages)).kept == list(range(20))
 
 
 def test_one_bad_message_of_many_costs_its_neighbours_nothing() -> None:
     messages = [message("Prediction", prediction(f"t{i}"), i) for i in range(1000)]
     messages[500] = messages[500]._replace(value=(messages[500].value or b"")[:-3])
-    decoded = decoder("Prediction").decode(messages)
+    decoded = decoder("Prediction").decode(Messages.of(messages))
     assert decoded.columns["task_id"].to_pylist() == [f"t{i}" for i in range(1000) if i != 500]
     assert [(item.index, item.reason) for item in decoded.rejected] == [(500, "truncated")]
 
@@ -190,19 +190,19 @@ def test_one_bad_message_of_many_costs_its_neighbours_nothing() -> None:
 def test_every_reason_is_one_that_the_engine_knows() -> None:
     good = message("Prediction", prediction("t1"))
     bad = [good._replace(value=None), good._replace(key=None), good._replace(value=b"\0" * 200_000)]
-    assert {item.reason for item in decoder("Prediction").decode(bad).rejected} <= set(REASONS)
+    assert {item.reason for item in decoder("Prediction").decode(Messages.of(bad)).rejected} <= set(REASONS)
 
 
 def test_a_map_with_a_key_twice_keeps_the_last_value_as_the_reference_does() -> None:
     one = message("Prediction", prediction("t1", attributes={"a": "1", "b": "2"}))
     twice = one._replace(value=(one.value or b"").replace(b"\x02b\x022", b"\x02a\x022"))
-    decoded = decoder("Prediction").decode([twice] * 10)
+    decoded = decoder("Prediction").decode(Messages.of([twice] * 10))
     assert decoded.columns["attributes"].to_pylist() == [[{"key": "a", "value": "2"}]] * 10
 
 
 def test_an_int_beyond_its_column_is_rejected() -> None:
     far = message("Correction", correction("t1", authority=2**40))
-    (rejected,) = decoder("Correction").decode([far]).rejected
+    (rejected,) = decoder("Correction").decode(Messages.of([far])).rejected
     assert rejected.reason == "out_of_range"
 
 
@@ -215,7 +215,7 @@ def test_a_panic_of_the_fast_decoder_leaves_the_batch_to_the_reference(monkeypat
 
     monkeypatch.setattr(pyruhvro, "deserialize_array", panic)
     messages = [message("Prediction", prediction(f"t{i}"), i) for i in range(20)]
-    assert decoder("Prediction").decode(messages).kept == list(range(20))
+    assert decoder("Prediction").decode(Messages.of(messages)).kept == list(range(20))
 
 
 def test_an_interrupt_is_not_taken_for_a_panic(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +224,7 @@ def test_an_interrupt_is_not_taken_for_a_panic(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(pyruhvro, "deserialize_array", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        decoder("Prediction").decode([message("Prediction", prediction("t"))] * 20)
+        decoder("Prediction").decode(Messages.of([message("Prediction", prediction("t"))] * 20))
 
 
 def evolved() -> Schema:
@@ -245,7 +245,7 @@ def test_messages_of_several_writers_are_resolved_to_our_schema_in_their_order()
             body = (one.value or b"")[wire.HEADER :] + b"\x0e"
             one = one._replace(value=wire.frame(newer_id, body))
         messages.append(one)
-    decoded = decoder("Prediction", catalog).decode(messages)
+    decoded = decoder("Prediction", catalog).decode(Messages.of(messages))
     assert decoded.columns["task_id"].to_pylist() == [f"t{i}" for i in range(30)]
     assert decoded.rejected == []
 
@@ -259,15 +259,15 @@ def test_a_schema_that_differs_in_words_only_takes_the_fast_path(monkeypatch: py
     body = value_of("Prediction", prediction("t1"))[wire.HEADER :]
     monkeypatch.setattr(codec, "decode", lambda *a: pytest.fail("the slow path was taken"))
     one = message("Prediction", prediction("t1"))._replace(value=wire.frame(other_id, body))
-    assert decoder("Prediction", catalog).decode([one] * 20).kept == list(range(20))
+    assert decoder("Prediction", catalog).decode(Messages.of([one] * 20)).kept == list(range(20))
 
 
 def test_an_unknown_schema_is_raised_unless_given_up() -> None:
     stranger = message("Prediction", prediction("t1"), value=wire.frame(99, b""))
     good = message("Prediction", prediction("t1"))
     with pytest.raises(UnknownSchema):
-        decoder("Prediction").decode([good, stranger])
-    decoded = decoder("Prediction").decode([good, stranger], frozenset({99}))
+        decoder("Prediction").decode(Messages.of([good, stranger]))
+    decoded = decoder("Prediction").decode(Messages.of([good, stranger]), frozenset({99}))
     assert decoded.kept == [0]
     assert [(item.index, item.reason) for item in decoded.rejected] == [(1, "unknown_schema")]
 
@@ -278,15 +278,15 @@ def test_a_registry_that_is_down_is_not_the_messages_fault() -> None:
             raise RegistryUnavailable("down")
 
     with pytest.raises(RegistryUnavailable):
-        replace(decoder("Prediction"), catalog=Down()).decode([message("Prediction", prediction("t1"))])
+        replace(decoder("Prediction"), catalog=Down()).decode(Messages.of([message("Prediction", prediction("t1"))]))
 
 
 def test_a_batch_that_is_decoded_in_pieces_is_the_same_in_the_same_order(monkeypatch: pytest.MonkeyPatch) -> None:
     good = [message("Prediction", prediction(f"t{i}"), i) for i in range(100)]
     messages = [m._replace(value=b"bad") if m.offset in (30, 77) else m for m in good]
-    whole = decoder("Prediction").decode(messages)
-    monkeypatch.setattr(certain, "_PIECE", 20 * messages[0].size)
-    pieces = decoder("Prediction").decode(messages)
+    whole = decoder("Prediction").decode(Messages.of(messages))
+    monkeypatch.setattr(certain, "_PIECE", 20 * Messages.of(good[:1]).size)
+    pieces = decoder("Prediction").decode(Messages.of(messages))
     assert pieces == whole
     assert [rejected.index for rejected in pieces.rejected] == [30, 77]
     assert pieces.columns["task_id"].to_pylist() == [f"t{i}" for i in range(100) if i not in (30, 77)]

@@ -10,7 +10,7 @@ import pytest
 import flyback
 from flyback.sinks.dead_letters import rows as dead_letter_rows
 from flyback.sinks.lake import VIEWS, lake
-from flyback.sinks.message import Message
+from flyback.sinks.message import Message, Messages
 from flyback.sinks.sink import with_provenance
 from flyback.streams import dlq
 from tests.sinks.events import HUMAN, correction, derived, grade, prediction
@@ -42,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> HandMade:
     place = (TOPOLOGY.dead_letters_of(TOPOLOGY.topic_of("Grade")), 0)
     value, headers = dlq.letter("flyback.grades.v1", 0, 7, 1, b"bad", [], "truncated", "why", 99)
     letters = [Message(*place, 0, 1, b"k", value, list(headers))]
-    made.add_rows("dead_letters", with_provenance(dead_letter_rows(letters), letters), place)
+    made.add_rows("dead_letters", with_provenance(dead_letter_rows(letters), Messages.of(letters)), place)
     return made
 
 

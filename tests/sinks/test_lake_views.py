@@ -12,7 +12,7 @@ import pytest
 from flyback.schemas.codec import Record
 from flyback.sinks.dead_letters import rows as dead_letter_rows
 from flyback.sinks.lake import VIEWS, Lake, lake
-from flyback.sinks.message import Message
+from flyback.sinks.message import Message, Messages
 from flyback.sinks.sink import with_provenance
 from flyback.sinks.tables import TABLES
 from flyback.streams import dlq
@@ -267,7 +267,7 @@ def test_dead_letters_are_unique_by_where_the_message_stood(made: HandMade) -> N
         return Message(*place, offset, 1_760_000_000_001, b"key", value, headers)
 
     letters = [letter(0, 7), letter(1, 7), letter(2, 8), letter(3, None), letter(4, None)]
-    made.add_rows("dead_letters", with_provenance(dead_letter_rows(letters), letters), place)
+    made.add_rows("dead_letters", with_provenance(dead_letter_rows(letters), Messages.of(letters)), place)
     with lake(made.path) as connection:
         found = dicts(connection, "FROM dead_letters ORDER BY _offset")
     assert [(row["source_offset"], row["_offset"]) for row in found] == [(7, 0), (8, 2), (None, 3), (None, 4)]
