@@ -82,7 +82,7 @@ def bring_back_older_state(site: Site, rng: random.Random) -> None:
 
 
 def swap_states_of_workers(site: Site, rng: random.Random) -> None:
-    one, other = rng.sample(list(site.workers.values()), 2)
+    one, other = map(_with_state, rng.sample(list(site.workers.values()), 2))
     with down(one, other):
         _swap(one.state_dir, other.state_dir)
     site.until_progress()
@@ -145,8 +145,11 @@ def lose_group_offsets_and_progress(site: Site, _: random.Random) -> None:
 
 
 def _any_worker(site: Site, rng: random.Random) -> Service:
-    """One that has made its state again, if it had lost it before."""
-    worker = rng.choice(list(site.workers.values()))
+    return _with_state(rng.choice(list(site.workers.values())))
+
+
+def _with_state(worker: Service) -> Service:
+    """The worker, once it has made its state again if it had lost it before."""
     eventually(lambda: _partitions(worker.state_dir), f"{worker.name} has a state", SECONDS)
     return worker
 
