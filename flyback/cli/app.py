@@ -7,7 +7,21 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flyback.cli import bench, demo, dlq, doctor, output, reconcile, schemas, services, sql, status, topics, topology
+from flyback.cli import (
+    bench,
+    demo,
+    dlq,
+    doctor,
+    output,
+    rates,
+    reconcile,
+    schemas,
+    services,
+    sql,
+    status,
+    topics,
+    topology,
+)
 from flyback.errors import FlybackError
 
 # Where a missing package comes from.
@@ -61,6 +75,7 @@ app.command("status", epilog="Example:  flyback status --worker 10.0.0.7:9464 --
 app.command("topology", epilog="Example:  flyback topology --format mermaid > topology.mmd")(topology.topology)
 app.add_typer(schemas.app, name="schemas")
 app.command("sql", epilog='Example:  flyback sql "select segment, count(*) from examples group by all"')(sql.sql)
+app.command("rates", epilog="Example:  flyback rates --by segment,version --since 24h --watch")(rates.rates)
 app.add_typer(dlq.app, name="dlq")
 app.command("reconcile", epilog="Example:  flyback reconcile --dry-run")(reconcile.reconcile)
 app.command("bench", epilog="Example:  flyback bench --bootstrap kafka:9092 --folder /srv/flyback")(bench.bench)

@@ -11,11 +11,11 @@ import typer
 
 from flyback.cli import output
 from flyback.cli.options import AsJson, Bootstrap
+from flyback.cli.times import moment
 from flyback.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from datetime import datetime
 
     from flyback.deadletters import DeadLetter, Selection
     from flyback.replay import Report
@@ -119,7 +119,9 @@ def replay(
     from flyback.replay import replay as put_back
 
     loaded = settings.load(bootstrap_servers=bootstrap)
-    selection = _selection(topic, reason, coordinates, _time("--since", since), _time("--until", until))
+    first = None if since is None else moment("--since", since)
+    end = None if until is None else moment("--until", until)
+    selection = _selection(topic, reason, coordinates, first, end)
     hook = None if repair is None else load_repair(repair, loaded)
     with output.stderr().status("Reading the dead letters") as status:
         report = put_back(loaded, selection, hook, dry_run, lambda so_far: status.update(_counts(so_far)))
@@ -152,16 +154,6 @@ def _reported(report: Report) -> dict[str, Any]:
             {"coordinates": where, "reason": reason, "message": message} for where, reason, message in report.named
         ],
     }
-
-
-def _time(option: str, text: str | None) -> datetime | None:
-    from datetime import UTC, datetime
-
-    try:
-        found = None if text is None else datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigurationError(f"{option} {text}: write a time as 2026-01-31 or 2026-01-31T12:00") from None
-    return found.replace(tzinfo=UTC) if found is not None and found.tzinfo is None else found
 
 
 def _selection(topic: str | None, reason: str | None, *rest: Any) -> Selection:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import sys
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from flyback.cli import output
 from flyback.cli.options import AsJson, Lake
+from flyback.cli.times import moment
 from flyback.errors import ConfigurationError, LakeError
 
 
@@ -36,10 +36,10 @@ def sql(
     from flyback import settings
     from flyback.sinks.lake import lake as open_lake
 
-    moment = None if as_of is None else _moment(as_of)
+    at = None if as_of is None else moment("--as-of", as_of)
     import duckdb
 
-    with open_lake(settings.load(lake=lake).lake, as_of=moment) as connection:
+    with open_lake(settings.load(lake=lake).lake, as_of=at) as connection:
         try:
             # only the lake's views are tables here, never a variable of this function
             connection.execute("set python_enable_replacements = false")
@@ -67,11 +67,3 @@ def _statement(given: str | None) -> str:
     if not statement:
         raise ConfigurationError("no query: stdin was empty")
     return statement
-
-
-def _moment(given: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(given)
-    except ValueError:
-        raise ConfigurationError(f"--as-of {given}: not a time such as 2026-01-31T12:00:00+00:00") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

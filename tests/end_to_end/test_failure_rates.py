@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from random import Random
 
 from flyback import Client, human, model
 from flyback.client import PredictionRef
+from flyback.dashboards.feed import Feed
+from flyback.dashboards.questions import Question
+from flyback.dashboards.rate_store import RateStore
+from flyback.schemas.catalog import open_catalog
 from flyback.sinks.lake import lake
 from tests.end_to_end.site import SECONDS, Site
 
@@ -69,5 +74,29 @@ def test_failure_rates_are_the_exact_ones_over_open_minutes(site: Site) -> None:
             "SELECT count(*) FILTER (sampling_probability IS NOT NULL AND failed), "
             "count(*) FILTER (failed AND winning_correction_id IS NULL) FROM reviews"
         ).fetchall()
-    assert weighted and by_grade
-    assert streamed == exact
+        assert weighted and by_grade
+        assert streamed == exact
+        until = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
+        hours, days = until - timedelta(hours=4), until - timedelta(days=2)
+        questions = [
+            Question(hours, until),
+            Question(hours, until, by=("segment", "version", "actor", "actor_kind")),
+            Question(hours, until, by=("segment",), step=timedelta(minutes=5)),
+            Question(hours, until, where={"segment": ["s1"], "actor_kind": ["MODEL", "HUMAN"]}),
+            Question(days, until, by=("actor",), step=timedelta(hours=6)).by_the_hour(),
+        ]
+        store = RateStore()
+        with Feed(site.settings, open_catalog(site.settings), store) as feed:
+            feed.until_live(SECONDS)
+        assert feed.following.skipped == 0
+        for question in questions:
+            assert store.ask(question) == question.ask(tables) == question.ask(tables, "failure_rates_exact")
+        [total] = store.ask(questions[0])
+        assert sum(row.counts.predictions for row in store.ask(questions[1])) == total.counts.predictions > TASKS // 2
+        range_of = ("--since", hours.isoformat(), "--until", until.isoformat())
+        found = site.run("rates", *range_of, "--by", "segment", "--json")
+        said = site.run("rates", *range_of, "--by", "segment", "--sql")
+        assert json.loads(found.stdout)["rates"] == [
+            row.plain() for row in Question(hours, until, by=("segment",)).ask(tables)
+        ]
+        assert [row[0] for row in tables.sql(said.stdout).fetchall()] == ["s0", "s1"]
