@@ -95,6 +95,10 @@ class ClientMetrics(Collector):
     def __init__(self, client: Client) -> None:
         self._client = client
 
+    def describe(self) -> Iterator[Metric]:
+        """The names, so that a registry refuses a second one."""
+        return self.collect()
+
     def collect(self) -> Iterator[Metric]:
         stats = self._client.stats()
         yield CounterMetricFamily("flyback_client_sent", "Events that Kafka acknowledged.", stats.sent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,3 +27,26 @@ def _with_labels() -> dict[str, tuple[str, ...]]:
 
 OURS = _with_labels()
 """Name (of a histogram without _bucket, _sum, _count) to labels."""
+
+OTHERS = {
+    "up",
+    "ALERTS",
+    "process_cpu_seconds_total",
+    "process_resident_memory_bytes",
+    "process_start_time_seconds",
+}
+"""Of Prometheus itself, and of every process."""
+SERIES = OTHERS | {
+    name + part
+    for name in OURS
+    for part in (("_bucket", "_sum", "_count") if name.endswith(("transaction_seconds", "commit_seconds")) else ("",))
+}
+_WORDS = re.compile(r"by|on|ignoring|unless|or|and|offset|without|bool|group_left|group_right")
+
+
+def named_in(expression: str) -> set[str]:
+    """The metrics that PromQL asks for: names that are no function, label, keyword, or Grafana variable."""
+    bare = re.sub(r"\{[^}]*\}|\[[^]]*\]|\"[^\"]*\"|\$\w+", "", expression)
+    bare = re.sub(r"\b(by|on|ignoring|without|group_left|group_right) ?\([^)]*\)", "", bare)
+    names = re.findall(r"(?<![\w:.])[a-zA-Z_][\w:]*(?![\w:]|\s*\()", bare)
+    return {name for name in names if not _WORDS.fullmatch(name)} - {"m", "s"}
