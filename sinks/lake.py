@@ -7,7 +7,7 @@ every copy. All views stay at the table versions of the moment when the lake was
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
@@ -62,6 +62,8 @@ class Lake(_Connection):
         self.versions: dict[str, int | None] = {}
         """The version of each table that the views show; None: nothing there."""
         self._as_of = as_of
+        self._shown: dict[str, Pinned | None] = {}
+        self._columns: list[tuple[str, str, str]] = []
         try:
             self.connection.execute("SET TimeZone = 'UTC'; SET parquet_metadata_cache = true; CREATE SCHEMA raw")
             # it would be printed to stdout, into the results of whoever reads those
@@ -96,16 +98,41 @@ class Lake(_Connection):
         self.connection.begin()
         try:
             for table in TABLES:
-                self.connection.execute(
-                    f"CREATE OR REPLACE VIEW raw.{table.name} AS {_select(table, pinned[table.name])}"
-                )
-            for name in VIEWS:
-                self.connection.execute(f"CREATE OR REPLACE VIEW {name} AS {definition(name)}")
+                if not self._shown or self._shown[table.name] != pinned[table.name]:
+                    self._show(table, pinned)
+            columns = self._raw_columns()
+            if columns != self._columns:
+                self._define_views(columns)
+                for table in TABLES:
+                    self._show(table, pinned)
         except BaseException:
             self.connection.rollback()
             raise
         self.connection.commit()
+        self._shown, self._columns = pinned, columns
         self.versions = {name: found.version if found else None for name, found in pinned.items()}
+
+    def _show(self, table: Table, pinned: Mapping[str, Pinned | None]) -> None:
+        self.connection.execute(f"CREATE OR REPLACE VIEW raw.{table.name} AS {_select(table, pinned[table.name])}")
+
+    def _raw_columns(self) -> list[tuple[str, str, str]]:
+        """Table, column and type, of all tables."""
+        return self.connection.execute(
+            "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE schema_name = 'raw' "
+            "ORDER BY table_name, column_index"
+        ).fetchall()
+
+    def _define_views(self, columns: Sequence[tuple[str, str, str]]) -> None:
+        """Make all views while the tables are empty ones of these columns.
+
+        A view is bound where it is made, with all that it reads, and that opens every file of every table it names.
+        Only names and types matter for that, and those stay valid when the tables get their files back.
+        """
+        for table in TABLES:
+            own = {name: kind for of, name, kind in columns if of == table.name}
+            self.connection.execute(f"CREATE OR REPLACE VIEW raw.{table.name} AS {_nothing(own)}")
+        for name in VIEWS:
+            self.connection.execute(f"CREATE OR REPLACE VIEW {name} AS {definition(name)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,12 +233,17 @@ def _select(table: Table, pinned: Pinned | None) -> str:
     """All columns of a table, those of this version of Flyback first, with their types even where nothing is there."""
     expected = {field.name: duckdb_type(field.type) for field in table.schema}
     if pinned is None or not pinned.files:
-        nothing = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in expected.items())
-        return f"SELECT {nothing} WHERE false"
+        return _nothing(expected)
     columns = [_column(name, kind, pinned.columns.get(name)) for name, kind in expected.items()]
     columns += [f'"{name}"' for name in pinned.columns if name not in expected]
     paths = ", ".join("'" + path.replace("'", "''") + "'" for path in pinned.files)
     return f"SELECT {', '.join(columns)} FROM read_parquet([{paths}], union_by_name = true)"
+
+
+def _nothing(columns: Mapping[str, str]) -> str:
+    """No rows, of these columns and types."""
+    nulls = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in columns.items())
+    return f"SELECT {nulls} WHERE false"
 
 
 def _column(name: str, expected: str, found: str | None) -> str:

@@ -1,14 +1,25 @@
 -- Predictions, of models and of people, on whose truth the reviewers of the highest authority do not agree. Of each
 -- author the latest correction counts. A REJECTED one, which gives no truth, is a position of its own.
-WITH feedback AS (
+-- Only what has more than one row can be disputed: the ids of those are looked for first.
+WITH contested AS (
+    SELECT task_id, prediction_id
+    FROM (SELECT task_id, prediction_id FROM raw.examples UNION ALL SELECT task_id, prediction_id FROM raw.coaching WHERE feedback_kind = 'CORRECTION')
+    GROUP BY task_id, prediction_id
+    HAVING count(*) > 1
+),
+feedback AS (
     SELECT
         task_id, prediction_id, actor, segment, correction_id, verdict, truth, author, authority, feedback_occurred_at
-    FROM examples
+    FROM raw.examples
+    JOIN contested USING (task_id, prediction_id)
+    QUALIFY row_number() OVER (PARTITION BY task_id, prediction_id, correction_id ORDER BY _offset) = 1
     UNION ALL
     SELECT
         task_id, prediction_id, actor, segment, feedback_id, verdict, truth, author, authority, feedback_occurred_at
-    FROM coaching
+    FROM raw.coaching
+    JOIN contested USING (task_id, prediction_id)
     WHERE feedback_kind = 'CORRECTION'
+    QUALIFY row_number() OVER (PARTITION BY task_id, prediction_id, feedback_id ORDER BY _offset) = 1
 ),
 highest AS (
     SELECT *
@@ -54,4 +65,4 @@ SELECT
     max(last_at) AS last_at
 FROM positions
 GROUP BY task_id, prediction_id
-HAVING count(DISTINCT truth) + max((truth IS NULL)::INTEGER) > 1
+HAVING min(truth) <> max(truth) OR count(truth) NOT IN (0, count(*))

@@ -10,8 +10,8 @@ WITH counted AS (
         segment,
         reviewed,
         failed,
-        round_even(1e6 / sampling_probability, 0)::HUGEINT AS w,
-        round_even(1e6 / (sampling_probability * sampling_probability), 0)::HUGEINT AS w2
+        round_even(1e6 / sampling_probability, 0)::BIGINT AS w,
+        round_even(1e6 / (sampling_probability * sampling_probability), 0)::BIGINT AS w2
     FROM reviews
 )
 SELECT

@@ -1,4 +1,10 @@
 -- Every prediction once: its first copy by offset. Later copies, conflicting ones too, stay in raw.predictions.
-SELECT *
-FROM raw.predictions
-QUALIFY row_number() OVER (PARTITION BY task_id, prediction_id ORDER BY _offset) = 1
+SELECT row.*
+FROM raw.predictions AS row
+LEFT JOIN (
+    SELECT task_id, prediction_id, min(_offset) AS first_offset
+    FROM raw.predictions
+    GROUP BY task_id, prediction_id
+    HAVING count(*) > 1
+) AS copied USING (task_id, prediction_id)
+WHERE copied.first_offset IS NULL OR row._offset = copied.first_offset

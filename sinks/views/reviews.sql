@@ -1,29 +1,36 @@
 -- Every prediction with what decides about it: its winning correction, else its deciding grade.
 -- `failed` is NULL where neither is there. `sampling_probability` is that of the one that decides.
-WITH winning AS (
-    SELECT
-        task_id,
-        prediction_id,
-        first(
-            {
-                'correction_id': correction_id,
-                'verdict': verdict,
-                'failed': verdict <> 'CONFIRMED',
-                'probability': sampling_probability
-            }
-            ORDER BY authority DESC, occurred_at DESC, correction_id DESC
-        ) AS correction
-    FROM corrections
+-- Few predictions have more than one correction, or one more than once: only of these the winner is looked for.
+WITH several AS (
+    SELECT task_id, prediction_id
+    FROM raw.corrections
     GROUP BY task_id, prediction_id
+    HAVING count(*) > 1
+),
+first_copies AS (
+    SELECT task_id, prediction_id, correction_id, authority, occurred_at, _offset
+    FROM raw.corrections
+    JOIN several USING (task_id, prediction_id)
+    QUALIFY row_number() OVER (PARTITION BY task_id, prediction_id, correction_id ORDER BY _offset) = 1
+),
+best AS (
+    SELECT task_id, prediction_id, first(_offset ORDER BY authority DESC, occurred_at DESC, correction_id DESC) AS "offset"
+    FROM first_copies
+    GROUP BY task_id, prediction_id
+),
+winning AS (
+    SELECT correction.*
+    FROM raw.corrections AS correction
+    LEFT JOIN best USING (task_id, prediction_id)
+    WHERE best.offset IS NULL OR correction._offset = best.offset
 ),
 deciding AS (
     SELECT
         task_id,
         prediction_id,
-        first(
-            {'grade_id': grade_id, 'failed': NOT passed, 'probability': sampling_probability}
-            ORDER BY grade_id DESC
-        ) AS grade
+        max(grade_id) AS grade_id,
+        arg_max(NOT passed, grade_id) AS failed,
+        arg_max_null(sampling_probability, grade_id) AS sampling_probability
     FROM grades
     WHERE passed IS NOT NULL
     GROUP BY task_id, prediction_id
@@ -38,10 +45,13 @@ SELECT
     correction.verdict AS verdict,
     grade.grade_id AS deciding_grade_id,
     correction.correction_id IS NOT NULL OR grade.grade_id IS NOT NULL AS reviewed,
-    CASE WHEN correction.correction_id IS NOT NULL THEN correction.failed ELSE grade.failed END AS failed,
-    CASE WHEN correction.correction_id IS NOT NULL THEN correction.probability ELSE grade.probability END
-        AS sampling_probability,
+    CASE WHEN correction.correction_id IS NOT NULL THEN correction.verdict <> 'CONFIRMED' ELSE grade.failed END
+        AS failed,
+    CASE
+        WHEN correction.correction_id IS NOT NULL THEN correction.sampling_probability
+        ELSE grade.sampling_probability
+    END AS sampling_probability,
     answer._partition
 FROM predictions AS answer
-LEFT JOIN winning USING (task_id, prediction_id)
-LEFT JOIN deciding USING (task_id, prediction_id)
+LEFT JOIN winning AS correction USING (task_id, prediction_id)
+LEFT JOIN deciding AS grade USING (task_id, prediction_id)
