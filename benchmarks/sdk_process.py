@@ -50,15 +50,21 @@ def answers(events: int) -> Iterator[dict[str, Any]]:
         }
 
 
-def sdk(settings: Settings, events: int, pace: float = float("inf")) -> dict[str, float]:
-    """As fast as the client takes them, or `pace` a second. Times of a call are in microseconds."""
+def paced(found: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The same, PACE a second."""
+    started = time.perf_counter()
+    for number, answer in enumerate(found):
+        if (early := started + number / PACE - time.perf_counter()) > 0:
+            time.sleep(early)
+        yield answer
+
+
+def sdk(settings: Settings, found: Iterator[dict[str, Any]]) -> dict[str, float]:
+    """As fast as the client takes them, and they come. Times of a call are in microseconds."""
     actor = model("model-1", "2026-11")
     took, full = [], 0
     with Client(settings) as client:
-        started = time.perf_counter()
-        for number, answer in enumerate(answers(events)):
-            if (early := started + number / pace - time.perf_counter()) > 0:
-                time.sleep(early)
+        for answer in found:
             while True:
                 began = time.perf_counter_ns()
                 try:
@@ -122,7 +128,7 @@ def main(how: str, folder: Path) -> None:
     if how == "bare":
         found = bare(settings, job.events)
     else:
-        found = sdk(settings, job.events, PACE if how == "paced" else float("inf"))
+        found = sdk(settings, paced(answers(job.events)) if how == "paced" else answers(job.events))
     (folder / "found.json").write_text(json.dumps(found), encoding="utf-8")
 
 

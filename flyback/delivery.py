@@ -16,7 +16,6 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -75,6 +74,7 @@ class Delivery:
         self._timeout = settings.delivery_timeout.total_seconds()
         self._on_error = on_error
         self._closed = False
+        self._report = self._reported  # bound once: each access makes another object
         self._start_empty()
         with self._lock:
             self._start()
@@ -116,6 +116,7 @@ class Delivery:
             self._waiting += 1
             self._bytes += event.size
             event.deadline = time.monotonic() + self._timeout
+            event.report = self._report
             held = self._held[event.record]
             if held or not self._produce(event):
                 held.append(event)
@@ -188,7 +189,7 @@ class Delivery:
                 frame + event.body,
                 event.key,
                 headers=event.headers,
-                on_delivery=partial(self._reported, event),
+                on_delivery=event,
             )
         except BufferError:  # librdkafka frees the room of a delivered event a moment after it reports it
             del self._under_way[event]

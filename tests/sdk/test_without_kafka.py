@@ -14,6 +14,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from flyback import BufferFull, Client, DeliveryFailed, FlybackError, PredictionRef, delivery, human, model
+from flyback.outgoing import Stats
 from flyback.settings import load
 from tests.sdk.conftest import MakeClient
 from tests.waiting import eventually
@@ -215,6 +216,43 @@ def test_after_a_fatal_error_of_kafkas_client_events_go_through_a_new_one(
     assert client.flush(timeout=20) == 0
     assert len(made) >= 2
     assert client.stats().failed == 1  # there is still no broker, so the new one timed out
+
+
+def test_what_a_replaced_client_still_reports_is_counted_no_more(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Acknowledged:
+        def offset(self) -> int:
+            return 5
+
+    made: list[Producer] = []
+    reports: list[Any] = []
+
+    class LateAtFirst(Producer):
+        def __init__(self, *args: Any, **given: Any) -> None:
+            super().__init__(*args, **given)
+            made.append(self)
+
+        def produce(self, *args: Any, **given: Any) -> None:
+            reports.append(given["on_delivery"])
+            if self is not made[0]:
+                super().produce(*args, **given)
+
+        def poll(self, timeout: float = -1) -> int:
+            if self is made[0] and reports:
+                raise KafkaException(KafkaError(KafkaError._FATAL, "out of sequence", fatal=True))
+            return super().poll(timeout)
+
+    monkeypatch.setattr(delivery, "Producer", LateAtFirst)
+    client = make_client()
+    confirm(client)
+    before = client.stats()
+    eventually(lambda: len(reports) == 2, "the event goes through another client")
+    reports[0](None, Acknowledged())
+    assert client.stats() == before
+    reports[1](None, Acknowledged())
+    reports[1](None, Acknowledged())
+    assert client.stats() == Stats(sent=1, failed=0, waiting=0, bytes=0)
 
 
 def test_where_no_new_client_can_be_made_events_fail_in_their_time_and_it_is_tried_again(
