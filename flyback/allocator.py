@@ -7,7 +7,8 @@ import os
 
 # From malloc.h of glibc.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
-_BLOCK = 1 << 20
+_BLOCK = 4 << 20  # smaller ones are used again: what is new to a process must be cleared by the kernel, page by page
+_FREE = 16 << 20  # at the end of a heap
 
 
 def give_back() -> None:
@@ -22,5 +23,5 @@ def give_back() -> None:
     tune = getattr(ctypes.CDLL(None), "mallopt", None)
     if tune is not None:
         tune(_MMAP_THRESHOLD, _BLOCK)
-        tune(_TRIM_THRESHOLD, _BLOCK)
+        tune(_TRIM_THRESHOLD, _FREE)
         tune(_ARENA_MAX, 2)

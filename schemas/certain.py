@@ -22,7 +22,9 @@ from flyback.schemas.catalog import Catalog
 from flyback.schemas.codec import Schema, bundled
 from flyback.schemas.rules import CHECKS
 
-_PIECE = 8_000_000  # bytes that are decoded at once: doing so takes several times as much memory as they have
+# Bytes that are decoded at once. Doing so takes several times as much memory as they have, in blocks that should be
+# small enough to be used again (`flyback.allocator`).
+_PIECE = 2_000_000
 _FEW = 64  # up to so many of one schema are faster one by one
 
 
