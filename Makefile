@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test chaos soak bench bench-full lint types layers check lock env-example clean
+.PHONY: help demo test chaos soak bench bench-full lint types layers check lock env-example grafana clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -55,6 +55,9 @@ lock: .cache/lock/bin/uv ## resolve the locked packages again (LOCK_FLAGS=--upgr
 
 env-example: $(VENV)/.dev ## write .env.example again, from the settings
 	@$(BIN)/python -m tests.packaging.env_example > .env.example
+
+grafana: $(VENV)/.demo ## write Grafana's dashboards again, from dashboards/grafana
+	@$(BIN)/python -m flyback.dashboards.grafana
 
 clean: ## remove what make made; flyback-data stays
 	rm -rf $(VENV) .cache build dist flyback.egg-info .mypy_cache .ruff_cache .pytest_cache \

@@ -6,10 +6,12 @@ import re
 from types import SimpleNamespace
 from typing import Any
 
+import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
 from flyback import metrics
 from flyback.outgoing import Stats
+from tests.prometheus import RULES
 
 CLIENT: Any = SimpleNamespace(stats=lambda: Stats(sent=5, failed=1, waiting=2, bytes=300))
 
@@ -31,6 +33,7 @@ OURS = _with_labels()
 OTHERS = {
     "up",
     "ALERTS",
+    "ALERTS_FOR_STATE",
     "process_cpu_seconds_total",
     "process_resident_memory_bytes",
     "process_start_time_seconds",
@@ -41,6 +44,11 @@ SERIES = OTHERS | {
     for name in OURS
     for part in (("_bucket", "_sum", "_count") if name.endswith(("transaction_seconds", "commit_seconds")) else ("",))
 }
+RECORDING, ALERTS = (
+    [rule for group in yaml.safe_load((RULES / name).read_text(encoding="utf-8"))["groups"] for rule in group["rules"]]
+    for name in ("recording.yml", "alerts.yml")
+)
+RECORDED = {rule["record"] for rule in RECORDING}
 _WORDS = re.compile(r"by|on|ignoring|unless|or|and|offset|without|bool|group_left|group_right")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +17,7 @@ from flyback.streams.rates import wilson
 from flyback.streams.windows import Counts, Row
 from tests import prometheus
 from tests.conftest import ENVIRONMENT
+from tests.dashboards.test_grafana import DASHBOARDS, ROOT
 from tests.waiting import eventually
 
 SECONDS = 60.0
@@ -92,6 +94,26 @@ def test_the_rate_over_all_segments_is_that_of_their_sums(scraped: prometheus.Pr
     }
     found = {name: scraped.value(f'kind:{name}{{window="1h", actor_kind="MODEL"}}') for name in expected}
     assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_every_query_of_the_dashboards_is_answered(scraped: prometheus.Prometheus) -> None:
+    chosen = {"$window": "1h", "$actor_kind": "MODEL", "$segment": ".*"}
+    for name, dashboard in DASHBOARDS.items():
+        for panel in dashboard["panels"]:
+            for target in panel.get("targets", ()):
+                expression = target["expr"]
+                for variable, value in chosen.items():
+                    expression = expression.replace(variable, value)
+                found = scraped.query(expression)
+                assert found or name != "failure-rates.json", expression
+
+
+def test_every_query_of_the_documents_is_answered(scraped: prometheus.Prometheus) -> None:
+    pages = [path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")]
+    blocks = [block for page in pages for block in re.findall(r"```promql\n(.*?)```", page, re.DOTALL)]
+    assert len(blocks) > 1
+    for block in blocks:
+        scraped.query(block)
 
 
 def test_an_alert_that_is_not_for_long_enough_is_pending(scraped: prometheus.Prometheus) -> None:

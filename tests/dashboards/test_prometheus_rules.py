@@ -7,20 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
 from flyback import metrics
 from tests.conftest import ENVIRONMENT
-from tests.dashboards.metric_names import CLIENT, SERIES, named_in
+from tests.dashboards.metric_names import ALERTS, CLIENT, RECORDED, RECORDING, SERIES, named_in
 from tests.prometheus import RULES, promtool
 
 ROOT = RULES.parents[1]
-RECORDING, ALERTS = (
-    [rule for group in yaml.safe_load((RULES / name).read_text(encoding="utf-8"))["groups"] for rule in group["rules"]]
-    for name in ("recording.yml", "alerts.yml")
-)
-RECORDED = {rule["record"] for rule in RECORDING}
 
 
 def test_promtool_takes_the_configuration_with_its_rules() -> None:

@@ -53,8 +53,10 @@ def test_what_each_service_refers_to_exists() -> None:
     for service in SERVICES.values():
         for needed, how in service.get("depends_on", {}).items():
             assert how["condition"] != "service_healthy" or "test" in SERVICES[needed]["healthcheck"]
-        named = {volume.split(":")[0] for volume in service.get("volumes", ())}
-        assert named <= set(COMPOSE["volumes"])
+        given = {volume.split(":")[0] for volume in service.get("volumes", ())}
+        folders = {name for name in given if name.startswith("./")}
+        assert given - folders <= set(COMPOSE["volumes"])
+        assert all((ROOT / folder).is_dir() for folder in folders)
 
 
 @pytest.mark.parametrize("name", OURS)
