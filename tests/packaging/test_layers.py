@@ -62,6 +62,7 @@ def test_the_base_is_the_same_in_every_contract(name: str, also: set[str]) -> No
         ("siblings", "sinks/columns", "from flyback.streams import engine"),
         ("siblings", "streams/engine", "from flyback.sinks import columns"),
         ("dashboards", "dashboards/endpoint", "from flyback.streams import state"),
+        ("alerts", "streams/alerts/states", "from flyback.streams import windows"),
         ("faust", "topics", "import faust"),
         ("pure", "streams/rates", "def later():\n    import confluent_kafka"),
         ("no-io", "streams/windows", "import time"),

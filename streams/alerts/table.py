@@ -1,0 +1,139 @@
+"""The counts by minute that rules look at, summed as they ask for: kept up to date a change at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from flyback.streams.alerts.rules import LABELS, Counted, Rule
+from flyback.streams.rates import MINUTE, Cell, Counts
+
+_HOUR = 60
+_NOTHING = Counts()
+
+
+class Labels(NamedTuple):
+    """Whom a value is about; None stands for all."""
+
+    actor: str | None = None
+    version: str | None = None
+    segment: str | None = None
+
+    def __str__(self) -> str:
+        named = zip(self._fields, self, strict=True)
+        return ", ".join(f"{name} {value}" for name, value in named if value is not None)
+
+
+class Selection(NamedTuple):
+    """Which cells a rule looks at, and which of their labels it tells apart."""
+
+    by: frozenset[str]
+    kinds: frozenset[str]
+    actors: frozenset[str]
+    versions: frozenset[str]
+    segments: frozenset[str]
+
+    @classmethod
+    def of(cls, rule: Counted) -> Selection:
+        where = rule.where
+        parts = (rule.by, where.actor_kind, where.actor, where.version, where.segment)
+        return cls(*map(frozenset, parts))
+
+    def labels(self, cell: Cell) -> Labels | None:
+        """Where the cell belongs; None where it is not looked at."""
+        for wanted, label in zip(self[1:], cell[1:], strict=True):
+            if wanted and label not in wanted:
+                return None
+        return Labels(*(getattr(cell, name) if name in self.by else None for name in LABELS))
+
+
+class Series:
+    """Counts by minute (numbered since the epoch) of whatever was added. Hours are summed, for long windows."""
+
+    def __init__(self) -> None:
+        self._hours: dict[int, Counts] = {}
+        self._minutes: dict[int, dict[int, Counts]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._hours)
+
+    def add(self, minute: int, change: Counts) -> None:
+        """Add to one minute, or take from it."""
+        hour = minute // _HOUR
+        self._hours[hour] = self._hours.get(hour, _NOTHING).plus(change)
+        minutes = self._minutes.setdefault(hour, {})
+        minutes[minute] = minutes.get(minute, _NOTHING).plus(change)
+
+    def forget(self, before: int) -> None:
+        """Drop the whole hours before this minute."""
+        for hour in [hour for hour in self._hours if (hour + 1) * _HOUR <= before]:
+            del self._hours[hour], self._minutes[hour]
+
+    def total(self, first: int, last: int) -> Counts:
+        """The sum of these minutes, both included."""
+        return Counts.total([_NOTHING, *self._parts(first, last)])
+
+    def between(self, first: int, last: int) -> Iterator[tuple[int, Counts]]:
+        """These minutes in order, both ends included, as far as something was added to them."""
+        for hour in self._between(first, last):
+            minutes = self._minutes[hour]
+            yield from ((minute, minutes[minute]) for minute in sorted(minutes) if first <= minute <= last)
+
+    def newest(self, field: str, first: int, last: int) -> int | None:
+        """The newest of these minutes in which this count is not zero."""
+        for hour in reversed(self._between(first, last)):
+            if getattr(self._hours[hour], field):
+                minutes = self.between(max(first, hour * _HOUR), min(last, hour * _HOUR + _HOUR - 1))
+                found = [minute for minute, counts in minutes if getattr(counts, field)]
+                if found:
+                    return found[-1]
+        return None
+
+    def _parts(self, first: int, last: int) -> Iterator[Counts]:
+        for hour in self._between(first, last):
+            begin, end = hour * _HOUR, hour * _HOUR + _HOUR - 1
+            if first <= begin and end <= last:
+                yield self._hours[hour]
+            else:
+                yield from (counts for _, counts in self.between(max(first, begin), min(last, end)))
+
+    def _between(self, first: int, last: int) -> list[int]:
+        """The hours, in order, to which something was added."""
+        return sorted(hour for hour in self._hours if first // _HOUR <= hour <= last // _HOUR)
+
+
+class Table:
+    """The counts that some rules look at. Cells may come in any order, from any partition, and change at any time.
+
+    One series for each combination of labels that a rule tells apart: its windows are not summed from all cells anew.
+    """
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        selections = {Selection.of(rule) for rule in rules if isinstance(rule, Counted)}
+        self._series: dict[Selection, dict[Labels, Series]] = {selection: {} for selection in selections}
+
+    @classmethod
+    def of(cls, rules: Iterable[Rule], cells: Iterable[tuple[Cell, Counts]]) -> Table:
+        """The table of these counts; those of one cell in several partitions are added."""
+        table = cls(rules)
+        for cell, counts in cells:
+            table.add(cell, counts)
+        return table
+
+    def add(self, cell: Cell, change: Counts) -> None:
+        """Add to one cell: its new counts `minus` those it had before."""
+        for selection, series in self._series.items():
+            if (labels := selection.labels(cell)) is not None:
+                series.setdefault(labels, Series()).add(cell.minute // MINUTE, change)
+
+    def forget(self, before: int) -> None:
+        """Drop what is of no use any more: whole hours before this time, microseconds UTC."""
+        for series in self._series.values():
+            for labels in list(series):
+                series[labels].forget(before // MINUTE)
+                if not series[labels]:
+                    del series[labels]
+
+    def series(self, rule: Counted) -> Mapping[Labels, Series]:
+        """By labels, what such a rule looks at. Raises KeyError for a rule that the table was not made for."""
+        return self._series[Selection.of(rule)]
