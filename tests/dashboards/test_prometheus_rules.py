@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
 from flyback import metrics
@@ -22,6 +23,17 @@ def test_promtool_takes_the_configuration_with_its_rules() -> None:
     assert "2 rule files found" in said
     assert f"{len(RECORDING)} rules found" in said
     assert f"{len(ALERTS)} rules found" in said
+
+
+def test_the_addresses_it_asks_are_those_of_the_services() -> None:
+    config = yaml.safe_load((RULES / "prometheus.yml").read_text(encoding="utf-8"))
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+    asked = {job["job_name"]: job["static_configs"] for job in config["scrape_configs"]}
+    served = {
+        f"flyback-{name}": [{"targets": [f"{name}:{services[name]['ports'][0].rpartition(':')[2]}"]}]
+        for name in ("worker", "sink")
+    }
+    assert asked == served
 
 
 @pytest.mark.parametrize("name", ["recording_test.yml", "alerts_test.yml"])
