@@ -86,4 +86,9 @@ def derived(given: Record, feedback: Record) -> Record:
     """What the engine derives from the pair, as it is read from its topic."""
     kind = "Grade" if "grade_id" in feedback else "Correction"
     found = derive(Arrived("Prediction", given, "predictions", 0, 0, 1), Arrived(kind, feedback, "feedback", 0, 0, 2))
-    return codec.decode(found.record, value_of(found.record, found.event), codec.bundled(found.record))
+    return as_read(found.record, found.event)
+
+
+def as_read(record: str, event: Record) -> Record:
+    """An event as it comes from its topic: with every field."""
+    return codec.decode(record, value_of(record, event), codec.bundled(record))

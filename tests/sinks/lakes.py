@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +13,9 @@ from flyback.sinks.columns import from_records
 from flyback.sinks.message import Message, Messages, Place
 from flyback.sinks.sink import with_provenance
 from flyback.sinks.tables import TABLES, Source, Table, TableWriter
+from flyback.streams.join import Arrived
 from flyback.streams.topology import Topology
+from tests.sinks.events import MINUTE
 
 TOPOLOGY = Topology(load())
 BY_NAME = {table.name: table for table in TABLES}
@@ -29,6 +31,15 @@ def rows_of(table: Table, events: Sequence[Record], offset: int = 0, partition: 
         for i in range(len(events))
     ]
     return with_provenance(from_records(table.record, list(events)), Messages.of(messages))
+
+
+def as_arrived(events: Mapping[str, Sequence[Record]]) -> list[Arrived]:
+    """Raw events by record, each at its place in a partition of its own."""
+    return [
+        Arrived(record, event, record, 0, offset, MINUTE // 1000)
+        for record, found in events.items()
+        for offset, event in enumerate(found)
+    ]
 
 
 class HandMade:

@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 from flyback.schemas.codec import Record
 from flyback.sinks.lake import lake
 from flyback.streams import join, rates
-from flyback.streams.join import Arrived
 from flyback.streams.rates import Cell, Counts, Review
 from tests.sinks.events import HUMAN, MINUTE, MODEL, correction, grade, prediction
-from tests.sinks.lakes import HandMade
+from tests.sinks.lakes import HandMade, as_arrived
 
 # Any order of these but that of code points (UTF-16's, a language's, one that stops at NUL) is another one.
 IDS = st.sampled_from(["a", "B", "a\0", "a\0b", "ä", "\uffee", "\U0001f600", "10", "9", "Z", "ab"])
@@ -63,14 +62,6 @@ def history_of(tasks: list[tuple[Any, ...]]) -> dict[str, list[Record]]:
         events["Correction"] += [given | task for given in corrections]
         events["Grade"] += [given | task for given in grades]
     return events
-
-
-def as_arrived(events: dict[str, list[Record]]) -> list[Arrived]:
-    return [
-        Arrived(record, event, record, 0, offset, MINUTE // 1000)
-        for record, found in events.items()
-        for offset, event in enumerate(found)
-    ]
 
 
 @given(tasks=HISTORIES)
