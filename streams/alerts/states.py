@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flyback.schemas.codec import Record
 from flyback.streams.alerts.evaluate import Evaluation, Evaluations
@@ -50,39 +50,39 @@ def open_alerts(known: Known) -> dict[Key, Standing]:
     return {key: standing for key, standing in known.items() if standing.record["state"] != RESOLVED}
 
 
-def rebuilt(records: Iterable[Record]) -> Known:
-    """What is known from the records of `alerts.v1`, in order; copies do not matter."""
-    known: dict[Key, Standing] = {}
+def fold(known: Known, records: Iterable[Record]) -> Known:
+    """What is known after these records too: after a restart `fold({}, records of alerts.v1)`. Copies do not matter."""
+    after = dict(known)
     for record in records:
-        _take(known, record)
-    return known
+        key = record["rule"], Labels(record["actor"], record["version"], record["segment"])
+        before = after.get(key)
+        if before is not None and record["alert_id"] == before.record["alert_id"]:
+            after[key] = Standing(max(before.record, record, key=_progress), before.since)
+        elif before is None or record["occurred_at"] > before.since:
+            after[key] = Standing(record, record["occurred_at"])
+    return after
 
 
 def step(known: Known, rules: Iterable[Rule], evaluations: Evaluations, now: int) -> Step:
     """Look once, at `now` (microseconds UTC). A rule that `evaluations` leave out is not judged: its alerts stay."""
     minute = now // MINUTE * MINUTE
     by_name = {rule.name: rule for rule in rules}
-    records = []
+    answers = {(name, each.labels): each for name, found in evaluations.items() if name in by_name for each in found}
+    gone_on = []
     for (name, labels), standing in sorted(open_alerts(known).items(), key=_order):
         rule = by_name.get(name)
         if rule is None:
-            records.append(_ended(standing, minute, "the rule was removed"))
+            gone_on.append(_ended(standing, minute, "the rule was removed"))
         elif not standing.record["alert_id"].startswith(rule.fingerprint):
-            records.append(_ended(standing, minute, "the rule was changed"))
+            gone_on.append(_ended(standing, minute, "the rule was changed"))
         elif name in evaluations:
-            found = {each.labels: each for each in evaluations[name]}
-            records += _followed(rule, standing, found.get(labels), minute)
-    after = dict(known)
-    for record in records:
-        _take(after, record)
-    for name, found_ones in evaluations.items():
-        for evaluation in found_ones:
-            if evaluation.holds and name in by_name:
-                begun = _begun(by_name[name], after.get((name, evaluation.labels)), evaluation, minute)
-                records += begun
-                for record in begun:
-                    _take(after, record)
-    return Step(after, records)
+            gone_on += _followed(rule, standing, answers.get((name, labels)), minute)
+    after = fold(known, gone_on)
+    begun = []
+    for (name, labels), evaluation in sorted(answers.items(), key=_order):
+        if evaluation.holds and _may_begin(after.get((name, labels)), minute):
+            begun += _begun(by_name[name], evaluation, minute)
+    return Step(fold(after, begun), gone_on + begun)
 
 
 def alert_id(rule: Rule, labels: Labels, since: int) -> str:
@@ -91,29 +91,22 @@ def alert_id(rule: Rule, labels: Labels, since: int) -> str:
     return f"{rule.fingerprint}-{hashlib.sha256(named.encode()).hexdigest()[:20]}"
 
 
-def _take(known: dict[Key, Standing], record: Record) -> None:
-    """Add one record: states only go forward, and an earlier alert does not replace a later one."""
-    key = record["rule"], Labels(record["actor"], record["version"], record["segment"])
-    before = known.get(key)
-    if before is None:
-        known[key] = Standing(record, record["occurred_at"])
-    elif record["alert_id"] == before.record["alert_id"]:
-        known[key] = Standing(max(before.record, record, key=_progress), before.since)
-    elif record["occurred_at"] > before.since:
-        known[key] = Standing(record, record["occurred_at"])
-
-
 def _progress(record: Record) -> int:
     return STATES.index(record["state"])
 
 
-def _begun(rule: Rule, before: Standing | None, evaluation: Evaluation, minute: int) -> list[Record]:
-    if before is not None and (before.record["state"] != RESOLVED or before.since >= minute):
-        return []
+def _may_begin(before: Standing | None, minute: int) -> bool:
+    """Not while one is open, nor twice in a minute; nor before what is known, by a clock that is behind."""
+    if before is None:
+        return True
+    return before.record["state"] == RESOLVED and before.since < minute >= before.record["occurred_at"]
+
+
+def _begun(rule: Rule, evaluation: Evaluation, minute: int) -> list[Record]:
     labels = evaluation.labels
-    begun = {"alert_id": alert_id(rule, labels, minute), "rule": rule.name, **labels._asdict()}
-    pending = _record(begun, PENDING, rule, evaluation, minute)
-    return [pending] if rule.hold else [pending, _record(begun, FIRING, rule, evaluation, minute)]
+    begun = {"alert_id": alert_id(rule, labels, minute), "rule": rule.name, **labels._asdict(), "occurred_at": minute}
+    states = (PENDING,) if rule.hold else (PENDING, FIRING)
+    return [_record(begun, state, rule, evaluation, minute) for state in states]
 
 
 def _followed(rule: Rule, standing: Standing, evaluation: Evaluation | None, minute: int) -> list[Record]:
@@ -138,7 +131,7 @@ def _record(alert: Record, state: str, rule: Rule, evaluation: Evaluation, minut
         "threshold": float(evaluation.threshold),
         "window_seconds": rule.shown_window * 60,
         "message": f"{rule.summary or rule.name}{about}: {evaluation.said}",
-        "occurred_at": minute,
+        "occurred_at": max(minute, alert["occurred_at"]),
     }
 
 
@@ -147,10 +140,10 @@ def _ended(standing: Standing, minute: int, why: str) -> Record:
         **standing.record,
         "state": RESOLVED,
         "message": f"{standing.record['rule']}: {why}",
-        "occurred_at": minute,
+        "occurred_at": max(minute, standing.record["occurred_at"]),
     }
 
 
-def _order(item: tuple[Key, Standing]) -> tuple[str, ...]:
+def _order(item: tuple[Key, Any]) -> tuple[str, ...]:
     (name, labels), _ = item
     return name, *(label or "" for label in labels)
