@@ -12,6 +12,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 
 from confluent_kafka import KafkaError, Message, Producer
 
@@ -27,7 +28,7 @@ from flyback.streams.topology import Topology, partition_for
 FEEDBACK = 0.10
 EARLY = 0.10
 COPIES = 0.01
-_OLDER = 0.05  # of the predictions without feedback, what is kept to be reviewed later
+_OLDER = 200_000  # predictions that are kept to be reviewed later
 
 
 Named = tuple[str, str]
@@ -38,13 +39,14 @@ Named = tuple[str, str]
 class Expected:
     """What there must be after all of it: first copies, the tasks that have feedback, and the bytes of all values.
 
-    `older`: some predictions that have no feedback yet.
+    `older`: some of the predictions that have no feedback yet.
     """
 
     bytes: int = 0
     predictions: int = 0
     feedback: int = 0
     reviewed: set[str] = field(default_factory=set)
+    unreviewed: int = 0
     older: list[Named] = field(default_factory=list)
 
 
@@ -100,7 +102,7 @@ def messages(
 ) -> Iterator[tuple[str, int, bytes, bytes]]:
     """Record, partition, key and value of so many raw events, in the order in which they are sent."""
     chance = random.Random(seed)
-    inputs, outputs = texts(chance, 430), texts(chance, 330)
+    inputs, outputs = _texts(430), _texts(330)
     catalog = BundledCatalog()
     ids = {record: catalog.id_for(record, "") for record in ("Prediction", "Correction", "Grade")}
 
@@ -165,12 +167,26 @@ def messages(
         expected.predictions += 1
         if reviewed and not early:
             burst.append(feedback(*(_one_of(expected.older, chance) if late else (task, prediction))))
-        elif not reviewed and chance.random() < _OLDER:
-            expected.older.append((task, prediction))
+        elif not reviewed:
+            _keep(expected, (task, prediction), chance)
         if chance.random() < COPIES:
             burst.append(chance.choice(burst))
         yield from burst
         sent += len(burst)
+
+
+@cache
+def _texts(characters: int) -> list[str]:
+    return texts(random.Random(characters), characters)
+
+
+def _keep(expected: Expected, named: Named, chance: random.Random) -> None:
+    """As one of those that may be reviewed later; each prediction is as likely to be kept as any other."""
+    expected.unreviewed += 1
+    if len(expected.older) < _OLDER:
+        expected.older.append(named)
+    elif (number := chance.randrange(expected.unreviewed)) < _OLDER:
+        expected.older[number] = named
 
 
 def _one_of(older: list[Named], chance: random.Random) -> Named:

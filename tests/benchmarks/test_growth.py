@@ -19,10 +19,8 @@ def few(kafka_bootstrap: str, tmp_path: Path) -> growth.Installation:
 
 
 def test_each_size_is_probed_with_feedback_on_what_is_there(few: growth.Installation) -> None:
-    runs = growth.grown(few, [1_000, 2_000], argparse.Namespace(probe=200, runs=2, steady=3.0))
-    assert [(run.contender, run.run) for run in runs] == [
-        (f"{size:,} predictions, 4 partitions", number) for size in (1_000, 2_000) for number in (0, 1)
-    ]
+    runs = growth.grown(few, [500], argparse.Namespace(probe=200, runs=1, steady=2.0))
+    assert [(run.contender, run.run) for run in runs] == [("500 predictions, 4 partitions", 0)]
     assert all(run.events >= 200 and run.detail["state_mb"] > 0 and run.detail["p99_ms"] > 0 for run in runs)
 
 
