@@ -99,7 +99,9 @@ def table(title: str, about: str, labels: dict[str, str], columns: Sequence[Colu
     sorting = [{"displayName": sort_by, "desc": True}]
     options = {"showHeader": True, "frameIndex": 0, "cellHeight": "sm", "sortBy": sorting}
     overrides = [_override(column.name, unit=column.unit) for column in columns]
-    queries = [Query(column.expression) for column in columns]
+    # lines are merged where they agree in everything else, and the names of the metrics would be a part of that
+    by = ", ".join(labels)
+    queries = [Query(f"sum by ({by}) ({column.expression})") for column in columns]
     panel = _panel("table", title, about, queries, options, {"custom": {}}, overrides, instant=True)
     return {**panel, "transformations": transformations}
 

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from flyback import metrics
 from tests.conftest import ENVIRONMENT
-from tests.dashboards.metric_names import ALERTS, CLIENT, RECORDED, RECORDING, SERIES, named_in
+from tests.dashboards.metric_names import ALERTS, CLIENT, OURS, RECORDED, RECORDING, SERIES, named_in
 from tests.prometheus import RULES, promtool
 
 ROOT = RULES.parents[1]
@@ -51,6 +51,21 @@ def test_names_of_metrics_follow_the_conventions_of_prometheus() -> None:
     metrics.expose(CLIENT, services)
     for registry in (metrics.REGISTRY, services):
         assert promtool(ENVIRONMENT, "check", "metrics", given=generate_latest(registry).decode()) == ""
+
+
+def test_labels_are_those_whose_values_are_few() -> None:
+    """What a task, an actor or a person gives has no place here; the segments are bounded by `WindowGauges`."""
+    assert set().union(*OURS.values()) == {
+        "actor_kind", "cause", "outcome", "process", "reason", "segment", "table", "topic", "window",
+    }  # fmt: skip
+
+
+def test_metrics_are_defined_in_one_place() -> None:
+    product = [path for path in (ROOT / "flyback").glob("*") if path.name != "metrics.py"]
+    files = [file for path in product for file in ([path] if path.is_file() else path.resolve().rglob("*.py"))]
+    assert len(files) > 50
+    defining = re.compile(r"^\s*(from|import) prometheus_client( |$)", re.MULTILINE)
+    assert [file.name for file in files if file.suffix == ".py" and defining.search(file.read_text("utf-8"))] == []
 
 
 def test_a_service_shows_what_its_client_counts_and_nothing_else_of_ours() -> None:
