@@ -50,7 +50,7 @@ def _written(rule: Rule, expression: str) -> str:
     lines += ["  labels:", f"    severity: {rule.severity}", f"    rule: {rule.name}"]
     # Prometheus would take braces for a template
     summary = (rule.summary or rule.name).replace("{{", "{ {")
-    lines += ["  annotations:", f"    summary: {json.dumps(summary)}", '    description: "The value is {{ $value }}."']
+    lines += ["  annotations:", f"    summary: {_quoted(summary)}", '    description: "The value is {{ $value }}."']
     return "\n".join(f"      {line}" for line in lines)
 
 
@@ -85,7 +85,8 @@ def _dead_letters(rule: DeadLetters, prefix: str) -> str:
 
 
 def _lag(rule: Lag, prefix: str) -> str:
-    raise _NotThere("the metrics have no lag in seconds")
+    reader = _matcher("process", [rule.reader] if rule.reader else [])
+    return f"max(flyback_lag_seconds{reader}) > {rule.above:g}"
 
 
 _EXPRESSIONS: Mapping[type[Rule], Callable[[Any, str], str]] = {
@@ -119,5 +120,11 @@ def _matcher(label: str, values: Iterable[str]) -> str:
 def _inner(label: str, values: Iterable[str]) -> str:
     several = list(values)
     if len(several) == 1:
-        return f"{label}={json.dumps(several[0], ensure_ascii=False)}"
-    return f"{label}=~{json.dumps('|'.join(map(re.escape, several)), ensure_ascii=False)}" if several else ""
+        return f"{label}={_quoted(several[0])}"
+    return f"{label}=~{_quoted('|'.join(map(re.escape, several)))}" if several else ""
+
+
+def _quoted(text: str) -> str:
+    """As PromQL and YAML both read it: what cannot be printed as an escape."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in quoted)

@@ -190,7 +190,9 @@ class Lag(Rule):
 
     kind: Literal["lag"]
     above: _Seconds = Field(ge=0, description='a duration in quotes, such as "60s" or "5m"')
-    reader: str = Field("", description='"worker" or "sink", or leave it out for the slowest')
+    reader: Literal["worker", "sink"] | None = Field(
+        None, description='"worker" or "sink", or leave it out for the slowest'
+    )
 
 
 KINDS: Mapping[str, type[Rule]] = {

@@ -99,7 +99,8 @@ def _may_begin(before: Standing | None, minute: int) -> bool:
     """Not while one is open, nor twice in a minute; nor before what is known, by a clock that is behind."""
     if before is None:
         return True
-    return before.record["state"] == RESOLVED and before.since < minute >= before.record["occurred_at"]
+    latest = max(before.since + MINUTE, before.record["occurred_at"])
+    return before.record["state"] == RESOLVED and bool(minute >= latest)
 
 
 def _begun(rule: Rule, evaluation: Evaluation, minute: int) -> list[Record]:
