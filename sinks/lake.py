@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import duckdb
 import pyarrow as pa
+from deltalake.exceptions import DeltaError
 from deltalake.fs import DeltaStorageHandler
 from pyarrow.fs import PyFileSystem
 
@@ -62,6 +63,7 @@ class Lake(_Connection):
         self.versions: dict[str, int | None] = {}
         """The version of each table that the views show; None: nothing there."""
         self._as_of = as_of
+        self._tables = _Tables(path)
         self._shown: dict[str, Pinned | None] = {}
         self._columns: list[tuple[str, str, str]] = []
         try:
@@ -94,7 +96,7 @@ class Lake(_Connection):
 
     def refresh(self) -> None:
         """Move all views to the newest versions (with `as_of`, to the ones it names). Raises LakeError."""
-        pinned = pin(self.path, self._as_of)
+        pinned = self._tables.pin(self._as_of)
         self.connection.begin()
         try:
             for table in TABLES:
@@ -151,32 +153,71 @@ def definition(view: str) -> str:
 
 def pin(path: str, as_of: AsOf) -> dict[str, Pinned | None]:
     """The version of every table that `as_of` means, None where the table was not there. Raises LakeError."""
-    if not is_remote(path) and not Path(path).is_dir():
-        raise LakeError(
-            f"no lake at {path}: `flyback up` or `flyback sink` fill one, or give --lake (or FLYBACK_LAKE) where it is"
-        )
-    if isinstance(as_of, Mapping):
-        names = [table.name for table in TABLES]
-        if unknown := sorted(set(as_of) - set(names)):
-            raise LakeError(f"as_of names {unknown}, the lake's tables are {names}")
-    if isinstance(as_of, datetime) and as_of.tzinfo is None:
-        raise LakeError("as_of needs a time zone: datetime(2026, 1, 31, 12, tzinfo=timezone.utc)")
-    return {table.name: _pin(path, table.name, as_of) for table in TABLES}
+    return _Tables(path).pin(as_of)
 
 
-def _pin(path: str, table: str, as_of: AsOf) -> Pinned | None:
-    newest = open_table(path, table)
-    wanted = as_of.get(table) if isinstance(as_of, Mapping) else None
-    if newest is None:
-        if wanted is not None:
-            raise LakeError(f"{table_path(path, table)}: no version {wanted}, there is no such table yet")
-        return None
-    if isinstance(as_of, datetime):
-        with lake_errors(table_path(path, table)):
-            wanted = _version_at(newest, as_of)
-        if wanted is None:
+class _Tables:
+    """The tables of one lake. Each is opened once: later, only what was added to its log is read."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._opened: dict[str, tuple[DeltaTable, tuple[int, ...]]] = {}
+
+    def pin(self, as_of: AsOf) -> dict[str, Pinned | None]:
+        """See the function of this name."""
+        if not is_remote(self._path) and not Path(self._path).is_dir():
+            raise LakeError(
+                f"no lake at {self._path}: `flyback up` or `flyback sink` fill one, or give --lake (or FLYBACK_LAKE) "
+                "where it is"
+            )
+        if isinstance(as_of, Mapping):
+            names = [table.name for table in TABLES]
+            if unknown := sorted(set(as_of) - set(names)):
+                raise LakeError(f"as_of names {unknown}, the lake's tables are {names}")
+        if isinstance(as_of, datetime) and as_of.tzinfo is None:
+            raise LakeError("as_of needs a time zone: datetime(2026, 1, 31, 12, tzinfo=timezone.utc)")
+        return {table.name: self._pin(table.name, as_of) for table in TABLES}
+
+    def _pin(self, table: str, as_of: AsOf) -> Pinned | None:
+        where = table_path(self._path, table)
+        newest = self._newest(table)
+        wanted = as_of.get(table) if isinstance(as_of, Mapping) else None
+        if newest is None:
+            if wanted is not None:
+                raise LakeError(f"{where}: no version {wanted}, there is no such table yet")
             return None
-    return _read(path, table, newest, wanted)
+        if isinstance(as_of, datetime):
+            with lake_errors(where):
+                wanted = _version_at(newest, as_of)
+            if wanted is None:
+                return None
+        return _read(self._path, table, newest, wanted)
+
+    def _newest(self, table: str) -> DeltaTable | None:
+        handle, commit = self._opened.pop(table, (None, None))
+        with lake_errors(table_path(self._path, table)):
+            # a table that was deleted and made again would be read on as if it were the same one
+            if handle is not None and commit and _last_commit(handle) == commit:
+                handle.update_incremental()
+            else:
+                handle = open_table(self._path, table)
+            if handle is not None:
+                self._opened[table] = handle, _last_commit(handle)
+        return handle
+
+
+def _last_commit(handle: DeltaTable) -> tuple[int, ...]:
+    """The commit that the handle stands at: its number, when its file was written, and how large it is; () if gone."""
+    try:
+        log = PyFileSystem(DeltaStorageHandler(handle.table_uri, options()))
+        file = log.get_file_info(_log_file(handle.version()))
+    except (DeltaError, OSError):  # the whole folder is not there
+        return ()
+    return handle.version(), file.mtime_ns or 0, file.size or 0
+
+
+def _log_file(version: int) -> str:
+    return f"_delta_log/{version:020d}.json"
 
 
 def _version_at(handle: DeltaTable, moment: datetime) -> int | None:
@@ -199,7 +240,7 @@ def _committed_at(handle: DeltaTable, version: int) -> int | None:
     """
     log = PyFileSystem(DeltaStorageHandler(handle.table_uri, options()))
     try:
-        with log.open_input_file(f"_delta_log/{version:020d}.json") as file:
+        with log.open_input_file(_log_file(version)) as file:
             entries = [json.loads(line) for line in file.read().splitlines()]
     except FileNotFoundError:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -50,6 +51,22 @@ def test_views_stay_where_they_were_until_refresh(made: HandMade) -> None:
         assert connection.sql(COUNT).fetchall() == [(2,)]
         assert connection.sql("SELECT count(*) FROM corrections").fetchall() == [(1,)]
         assert [connection.versions[name] for name in ("predictions", "corrections")] == [2, 1]
+
+
+def test_refresh_sees_that_a_lake_was_made_anew(made: HandMade) -> None:
+    made.add("predictions", prediction("t1"))
+    with lake(made.path) as connection:
+        shutil.rmtree(made.path)
+        again = HandMade(Path(made.path))
+        for number in range(3):
+            again.add("predictions", prediction(f"t{number}"))
+        connection.refresh()
+        assert connection.sql(COUNT).fetchall() == [(3,)]
+        assert connection.versions["predictions"] == 3
+        shutil.rmtree(made.path)
+        Path(made.path).mkdir()
+        connection.refresh()
+        assert connection.sql(COUNT).fetchall() == [(0,)]
 
 
 def test_as_of_a_moment_shows_what_was_committed_then(made: HandMade) -> None:
