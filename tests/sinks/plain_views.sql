@@ -178,25 +178,33 @@ GROUP BY task_id, prediction_id
 HAVING count(DISTINCT truth) + max((truth IS NULL)::INTEGER) > 1;
 
 CREATE VIEW plain.examples_resolved AS
-WITH ranked AS (
-    SELECT
-        *,
-        count(*) OVER pair AS corrections,
-        list(correction_id) OVER (best_first ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) AS correction_ids
+WITH winning AS (
+    SELECT *
     FROM plain.examples
-    WINDOW
-        pair AS (PARTITION BY task_id, prediction_id),
-        best_first AS (pair ORDER BY authority DESC, feedback_occurred_at DESC, correction_id DESC)
-    QUALIFY row_number() OVER best_first = 1
+    QUALIFY row_number() OVER (
+        PARTITION BY task_id, prediction_id
+        ORDER BY authority DESC, feedback_occurred_at DESC, correction_id DESC
+    ) = 1
 )
 SELECT
-    example.* EXCLUDE (correction_ids),
-    example.correction_ids[2:] AS superseded_ids,
-    dispute.prediction_id IS NOT NULL AS disputed
-FROM ranked AS example
-LEFT JOIN plain.disputes AS dispute
-    ON dispute.task_id = example.task_id
-    AND dispute.prediction_id = example.prediction_id;
+    example.*,
+    (
+        SELECT count(*)
+        FROM plain.examples AS given
+        WHERE given.task_id = example.task_id AND given.prediction_id = example.prediction_id
+    ) AS corrections,
+    (
+        SELECT coalesce(list(correction_id ORDER BY authority DESC, feedback_occurred_at DESC, correction_id DESC), [])
+        FROM plain.examples AS other
+        WHERE other.task_id = example.task_id
+            AND other.prediction_id = example.prediction_id
+            AND other.correction_id <> example.correction_id
+    ) AS superseded_ids,
+    EXISTS (
+        FROM plain.disputes AS dispute
+        WHERE dispute.task_id = example.task_id AND dispute.prediction_id = example.prediction_id
+    ) AS disputed
+FROM winning AS example;
 
 CREATE VIEW plain.episodes AS
 WITH tasks AS (
