@@ -43,7 +43,7 @@ class _NotThere(Exception):
 
 
 def _written(rule: Rule, expression: str) -> str:
-    title = "Flyback" + "".join(map(str.capitalize, re.split(r"[-_]", rule.name)))
+    title = "FlybackRule" + "".join(map(str.capitalize, re.split(r"[-_]", rule.name)))
     lines = [f"- alert: {title}", "  expr: |", *(f"    {line}" for line in expression.splitlines())]
     if rule.hold:
         lines.append(f"  for: {rule.hold}m")

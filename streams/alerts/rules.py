@@ -111,6 +111,11 @@ class Counted(Rule):
     def shown_window(self) -> int:
         return self.window
 
+    @property
+    def minutes_kept(self) -> int:
+        """How many minutes back single minutes are looked at; before them, whole hours."""
+        return self.window + 60
+
 
 class Rate(Counted):
     """`rate > above` over `window`: by default the lower end of the 95 % interval is compared."""
@@ -129,7 +134,7 @@ class Rise(Counted):
 
     kind: Literal["rise"]
     window: _Minutes = Field(1_440, ge=1, description='whole minutes, such as "1d"')
-    baseline: _Minutes = Field(10_080, ge=60, description='at least "1h", such as "7d"')
+    baseline: _Minutes = Field(10_080, ge=60, multiple_of=60, description='whole hours, such as "7d"')
     false_alarm_every: _Minutes = Field(43_200, ge=1, description='whole minutes, such as "30d"')
     settle: _Minutes = Field(0, ge=0, description='whole minutes, less than the window, such as "2h"')
     at_least: int = Field(50, ge=1, strict=True, description="how many of the baseline must be reviewed, such as 50")

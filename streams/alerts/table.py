@@ -53,6 +53,7 @@ class Series:
     def __init__(self) -> None:
         self._hours: dict[int, Counts] = {}
         self._minutes: dict[int, dict[int, Counts]] = {}
+        self._coarse = 0  # hours before this one are kept as sums only
 
     def __bool__(self) -> bool:
         return bool(self._hours)
@@ -61,13 +62,16 @@ class Series:
         """Add to one minute, or take from it."""
         hour = minute // _HOUR
         self._hours[hour] = self._hours.get(hour, _NOTHING).plus(change)
+        if hour < self._coarse:
+            return
         minutes = self._minutes.setdefault(hour, {})
         minutes[minute] = minutes.get(minute, _NOTHING).plus(change)
 
-    def forget(self, before: int) -> None:
-        """Drop the whole hours before this minute."""
-        for hour in [hour for hour in self._hours if (hour + 1) * _HOUR <= before]:
-            del self._hours[hour], self._minutes[hour]
+    def forget(self, before: int, minutes_before: int) -> None:
+        """Drop the whole hours before the first of these minutes, and all but the sums of those before the second."""
+        self._coarse = max(self._coarse, minutes_before // _HOUR)
+        self._hours = {hour: sums for hour, sums in self._hours.items() if hour >= before // _HOUR}
+        self._minutes = {hour: minutes for hour, minutes in self._minutes.items() if hour >= self._coarse}
 
     def total(self, first: int, last: int) -> Counts:
         """The sum of these minutes, both included."""
@@ -76,13 +80,15 @@ class Series:
     def between(self, first: int, last: int) -> Iterator[tuple[int, Counts]]:
         """These minutes in order, both ends included, as far as something was added to them."""
         for hour in self._between(first, last):
-            minutes = self._minutes[hour]
+            minutes = self._minutes.get(hour, {})
             yield from ((minute, minutes[minute]) for minute in sorted(minutes) if first <= minute <= last)
 
     def newest(self, field: str, first: int, last: int) -> int | None:
-        """The newest of these minutes in which this count is not zero."""
+        """The newest of these minutes in which this count is not zero; of an hour that is only a sum, its last."""
         for hour in reversed(self._between(first, last)):
             if getattr(self._hours[hour], field):
+                if hour < self._coarse:
+                    return min(last, hour * _HOUR + _HOUR - 1)
                 minutes = self.between(max(first, hour * _HOUR), min(last, hour * _HOUR + _HOUR - 1))
                 found = [minute for minute, counts in minutes if getattr(counts, field)]
                 if found:
@@ -109,8 +115,8 @@ class Table:
     """
 
     def __init__(self, rules: Iterable[Rule]) -> None:
-        selections = {Selection.of(rule) for rule in rules if isinstance(rule, Counted)}
-        self._series: dict[Selection, dict[Labels, Series]] = {selection: {} for selection in selections}
+        self._rules = [rule for rule in rules if isinstance(rule, Counted)]
+        self._series: dict[Selection, dict[Labels, Series]] = {Selection.of(rule): {} for rule in self._rules}
 
     @classmethod
     def of(cls, rules: Iterable[Rule], cells: Iterable[tuple[Cell, Counts]]) -> Table:
@@ -126,11 +132,14 @@ class Table:
             if (labels := selection.labels(cell)) is not None:
                 series.setdefault(labels, Series()).add(cell.minute // MINUTE, change)
 
-    def forget(self, before: int) -> None:
-        """Drop what is of no use any more: whole hours before this time, microseconds UTC."""
-        for series in self._series.values():
+    def forget(self, now: int) -> None:
+        """Drop what no rule looks at any more at this time, microseconds UTC; worth while once an hour."""
+        for selection, series in self._series.items():
+            rules = [rule for rule in self._rules if Selection.of(rule) == selection]
+            before = now // MINUTE - max(rule.horizon for rule in rules)
+            minutes_before = now // MINUTE - max(rule.minutes_kept for rule in rules)
             for labels in list(series):
-                series[labels].forget(before // MINUTE)
+                series[labels].forget(before, minutes_before)
                 if not series[labels]:
                     del series[labels]
 

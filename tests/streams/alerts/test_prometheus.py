@@ -74,7 +74,7 @@ def test_the_rate_itself_may_be_compared() -> None:
 def test_a_rule_keeps_its_time_severity_and_summary() -> None:
     asked = rule("no-predictions", 'window = "5m"\nfor = "7m"\nseverity = "critical"\nsummary = "No {{ \\"more\\" }}"')
     (found,) = written(asked.model_copy(update={"name": "none-left"}))
-    assert found["alert"] == "FlybackNoneLeft"
+    assert found["alert"] == "FlybackRuleNoneLeft"
     assert (found["for"], found["labels"]) == ("7m", {"severity": "critical", "rule": "none-left"})
     assert found["annotations"]["summary"] == 'No { { "more" }}'
 

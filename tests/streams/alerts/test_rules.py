@@ -79,6 +79,7 @@ def test_the_default_rules_are_good_as_they_are() -> None:
         (RATE.replace("[[rule]]", "[rule]"), "rule: write [[rule]], in double brackets"),
         (RATE + "by = [", "alerts.toml is no TOML: "),
         (RATE.replace('kind = "rate"\nabove = 0.2', 'kind = "rise"\nsettle = "1h"'), "settle must be shorter than"),
+        (RATE.replace('kind = "rate"\nabove = 0.2', 'kind = "rise"\nbaseline = "90m"'), "write whole hours"),
         (
             RATE.replace('kind = "rate"\nabove = 0.2', 'kind = "no-reviews"\nwithin = "1h"'),
             "within must be longer than window",

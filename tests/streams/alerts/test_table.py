@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyback.streams.alerts.rules import Counted, Rule
+from flyback.streams.alerts.evaluate import Observed, evaluate
+from flyback.streams.alerts.rules import Counted, Rule, defaults
 from flyback.streams.alerts.table import Labels, Series, Table
 from flyback.streams.rates import MINUTE, Cell, Counts
 from tests.streams.alerts.counted import NOW, RUNNING, cell, reviewed, rule
@@ -49,12 +50,22 @@ def test_the_newest_minute_is_the_last_with_such_a_count(
     assert series_of(found).newest("reviewed", first, last) == max(inside, default=None)
 
 
-@given(st.lists(st.tuples(minutes, counts)), minutes)
-def test_what_is_forgotten_is_older(found: list[tuple[int, Counts]], before: int) -> None:
-    series, whole = series_of(found), series_of(found)
-    series.forget(before)
-    assert series.total(before, RUNNING + 5) == whole.total(before, RUNNING + 5)
-    assert list(series.between(0, before - 60)) == []
+@given(st.lists(st.tuples(minutes, counts)), st.lists(st.tuples(minutes, counts)), minutes, minutes)
+def test_what_is_forgotten_is_older(
+    found: list[tuple[int, Counts]], late: list[tuple[int, Counts]], before: int, minutes_before: int
+) -> None:
+    series, whole = series_of(found), series_of([*found, *late])
+    series.forget(before, minutes_before)
+    for change in late:
+        series.add(*change)
+    coarse = max(before, minutes_before)
+    assert series.total(coarse, RUNNING + 5) == whole.total(coarse, RUNNING + 5)
+    hour = before // 60 * 60 + 60
+    assert series.total(hour, hour + 119) == whole.total(hour, hour + 119)
+    if (exact := whole.newest("reviewed", hour, RUNNING + 5)) is not None:
+        rounded = series.newest("reviewed", hour, RUNNING + 5)
+        assert rounded is not None
+        assert (rounded // 60, rounded >= exact) == (exact // 60, True)
 
 
 @given(st.lists(st.tuples(cells, counts)))
@@ -83,9 +94,17 @@ def test_a_change_is_the_difference_of_counts() -> None:
 
 def test_labels_that_have_nothing_left_are_forgotten() -> None:
     assert isinstance(BY_SEGMENT, Counted)
-    table = Table.of(RULES, [(cell(200, "old"), reviewed(1)), (cell(0, "new"), reviewed(1))])
-    table.forget(NOW - 60 * MINUTE)
+    table = Table.of(RULES, [(cell(120, "old"), reviewed(1)), (cell(5, "new"), reviewed(1))])
+    table.forget(NOW)
     assert list(table.series(BY_SEGMENT)) == [Labels(segment="new")]
+
+
+def test_no_rule_misses_what_is_forgotten() -> None:
+    asked = defaults()
+    cells = [(cell(ago), reviewed(1, int(ago % 9 == 0))) for ago in range(0, 9 * 1_440, 7)]
+    table = Table.of(asked, cells)
+    table.forget(NOW)
+    assert evaluate(asked, Observed(table), NOW) == evaluate(asked, Observed(Table.of(asked, cells)), NOW)
 
 
 def test_labels_are_shown_as_far_as_they_are_told_apart() -> None:
