@@ -150,7 +150,8 @@ def _admin(settings: Settings) -> tuple[AdminClient, Login]:
 
 def _require_right_to_delete(settings: Settings) -> None:
     """Before anything is created: brokers look at the rights to a topic before they see that it is not there."""
-    (asked,) = _admin(settings)[0].delete_topics([f"{settings.topic_prefix}none"], request_timeout=_SECONDS).values()
+    admin, _ = _admin(settings)
+    (asked,) = admin.delete_topics([f"{settings.topic_prefix}none"], request_timeout=_SECONDS).values()
     error = asked.exception()
     if isinstance(error, KafkaException) and error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
         raise BrokerError(f"cannot delete topics: {error.args[0].str()}") from error
