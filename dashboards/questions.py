@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Label = Literal["actor_kind", "actor", "version", "segment"]
 LABELS: tuple[Label, ...] = get_args(Label)
-_MINUTE, _HOUR = timedelta(minutes=1), timedelta(hours=1)
+_MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 _MOST_STEPS = 20_000
 
 
@@ -46,8 +46,15 @@ class Question:
         if self.step is not None and (self.until - self.since) / self.step > _MOST_STEPS:
             raise ConfigurationError(f"more than {_MOST_STEPS:,} steps: ask for longer ones, or for less time")
 
-    def by_the_hour(self) -> Question:
-        """The same from whole hours to whole hours, none of them cut."""
+    @property
+    def long(self) -> bool:
+        """Whether it is answered by whole hours: a day, with the running minute, is not."""
+        return self.until - self.since > _DAY + _MINUTE
+
+    def rounded(self) -> Question:
+        """The same, or where it is long from whole hours to whole hours, none of them cut."""
+        if not self.long:
+            return self
         return replace(self, since=_hour(self.since), until=_hour(self.until + _HOUR - timedelta.resolution))
 
     def sql(self, source: str = "failure_rates") -> str:

@@ -12,7 +12,6 @@ from flyback.dashboards.questions import LABELS, Question, Row
 from flyback.streams.rates import Counts
 
 KEPT = timedelta(days=8)
-_MINUTES_UP_TO = timedelta(days=1)  # longer ranges are answered by the hour
 _COUNTS = ", ".join(Counts._fields)
 _LABELS = ", ".join(f'"{name}"' for name in LABELS)
 _SUMS = ", ".join(f"sum({name}) AS {name}" for name in Counts._fields)
@@ -66,12 +65,12 @@ class RateStore:
                 self._db.execute(f'DELETE FROM {table} WHERE "minute" < ?', [now - KEPT])
 
     def ask(self, question: Question) -> list[Row]:
-        """The answer by what has been put; for more than a day that of the question `by_the_hour`."""
-        if question.until - question.since <= _MINUTES_UP_TO:
+        """The answer by what has been put: that of the question `rounded`."""
+        if not question.long:
             return question.ask(self._db.cursor())
         with self._lock:
             self._count_hours()
-        return question.by_the_hour().ask(self._db.cursor(), "failure_rates_by_hour")
+        return question.rounded().ask(self._db.cursor(), "failure_rates_by_hour")
 
     def close(self) -> None:
         self._db.close()

@@ -25,8 +25,8 @@ _COLUMNS = ("predictions", "reviewed", "failures", "rate", "95 %", "weighted", "
 
 def rates(
     by: Annotated[
-        str | None, typer.Option(metavar="LABELS", help="Apart by these: actor_kind, actor, version, segment.")
-    ] = None,
+        str, typer.Option(metavar="LABELS", help="Apart by these: actor_kind, actor, version, segment.")
+    ] = "actor_kind",
     since: Annotated[str, typer.Option(metavar="TIME", help="From then, or so long ago, on.")] = "1h",
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Before then.", show_default="now")] = None,
     step: Annotated[str | None, typer.Option(metavar="DURATION", help="Apart by time as well: 5m, 1h.")] = None,
@@ -77,9 +77,7 @@ def rates(
             return
 
 
-def _question(
-    now: datetime, by: str | None, since: str, until: str | None, step: str | None, where: list[str]
-) -> Question:
+def _question(now: datetime, by: str, since: str, until: str | None, step: str | None, where: list[str]) -> Question:
     from flyback.dashboards.questions import Question
 
     minute = timedelta(minutes=1)
@@ -89,14 +87,13 @@ def _question(
         if not sign:
             raise ConfigurationError(f"--where {each}: write LABEL=VALUE, such as segment=amazon")
         chosen.setdefault(label, []).append(value)
-    asked = Question(
+    return Question(
         _whole(moment_or_ago("--since", since, now)),
         _whole(moment_or_ago("--until", until, now)) if until else _whole(now) + minute,
-        tuple(name.strip() for name in by.split(",")) if by else (),  # type: ignore[arg-type]  # it checks them
+        tuple(filter(None, map(str.strip, by.split(",")))),  # type: ignore[arg-type]  # it checks them
         duration("--step", step) if step else None,
         chosen,
-    )
-    return asked if asked.until - asked.since <= timedelta(days=1) else asked.by_the_hour()
+    ).rounded()
 
 
 def _whole(moment: datetime) -> datetime:

@@ -25,7 +25,7 @@ def test_the_running_minute_is_a_part_of_the_last_hour() -> None:
 
 
 def test_more_than_a_day_is_asked_by_whole_hours() -> None:
-    found = _question(NOW, None, "2026-11-20T10:30", "2026-11-22T09:15", None, [])
+    found = _question(NOW, "", "2026-11-20T10:30", "2026-11-22T09:15", None, [])
     assert (found.since.isoformat(), found.until.isoformat()) == (
         "2026-11-20T10:00:00+00:00", "2026-11-22T10:00:00+00:00"
     )  # fmt: skip

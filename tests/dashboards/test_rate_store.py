@@ -98,7 +98,7 @@ def test_a_long_range_has_whole_hours(store: RateStore) -> None:
     assert store.ask(question)[0].counts.predictions == 3
     put(store, (0, 59, "1", "a", 8, 1))
     assert store.ask(question)[0].counts.predictions == 9, "late feedback changes an hour that was summed up"
-    assert question.by_the_hour() == Question(START, START + timedelta(days=2))
+    assert question.rounded() == Question(START, START + timedelta(days=2))
 
 
 def test_old_minutes_are_forgotten(store: RateStore) -> None:

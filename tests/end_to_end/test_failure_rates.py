@@ -83,7 +83,7 @@ def test_failure_rates_are_the_exact_ones_over_open_minutes(site: Site) -> None:
             Question(hours, until, by=("segment", "version", "actor", "actor_kind")),
             Question(hours, until, by=("segment",), step=timedelta(minutes=5)),
             Question(hours, until, where={"segment": ["s1"], "actor_kind": ["MODEL", "HUMAN"]}),
-            Question(days, until, by=("actor",), step=timedelta(hours=6)).by_the_hour(),
+            Question(days, until, by=("actor",), step=timedelta(hours=6)).rounded(),
         ]
         store = RateStore()
         with Feed(site.settings, open_catalog(site.settings), store) as feed:
