@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # loaded by the contenders that need it, not by the one that 
 
 RAW = ("Prediction", "Correction", "Grade")
 _BATCH = 25_000  # rows; about what the sink commits at once
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.25  # asking costs CPU time too, on both sides
 _WIRE_HEADER = 5
 
 
@@ -44,6 +44,7 @@ def sink(job: Job, folder: Path) -> dict[str, float]:
     settings = job.settings(folder).model_copy(update={"lake": str(folder / "lake"), "sink_http_port": free_port()})
     environment = {**os.environ, **settings.environment()}
     command = [sys.executable, "-m", "flyback", "sink"]
+    topics = Topology(settings).raw
     seen: list[tuple[int, float]] = []
     with subprocess.Popen(command, env=environment, cwd=folder) as running:
         try:
@@ -51,17 +52,19 @@ def sink(job: Job, folder: Path) -> dict[str, float]:
                 if running.poll() is not None:
                     raise SystemExit(f"the sink ended with {running.returncode}")
                 time.sleep(_POLL_SECONDS)
-                seen.append((_landed(settings.sink_http_port, Topology(settings).raw), time.perf_counter()))
+                seen.append(_landed(settings.sink_http_port, topics))
         finally:
             running.send_signal(signal.SIGTERM)
     (few, then), (many, now) = (next(each for each in seen if each[0] >= job.events * part) for part in (0.1, 0.9))
     return {"rows_per_second": (many - few) / (now - then)} if many > few else {}
 
 
-def _landed(port: int, topics: Sequence[str]) -> int:
-    """How many messages of these topics the sink has committed."""
-    offsets = endpoints.health(f"127.0.0.1:{port}").get("offsets") or {}  # none while it starts
-    return sum(offset for place, offset in offsets.items() if place.rpartition("/")[0] in topics)
+def _landed(port: int, topics: Sequence[str]) -> tuple[int, float]:
+    """How many messages of these topics the sink has committed, and when (Unix time) it did so last."""
+    said = endpoints.health(f"127.0.0.1:{port}")
+    offsets = said.get("offsets") or {}  # none while it starts
+    landed = sum(offset for place, offset in offsets.items() if place.rpartition("/")[0] in topics)
+    return landed, said.get("last_commit") or 0.0
 
 
 def plain(job: Job, folder: Path) -> dict[str, float]:

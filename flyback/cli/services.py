@@ -73,11 +73,13 @@ def sink(
         return
     from flyback import allocator, logs, settings, topics
     from flyback.sinks.sink import run
+    from flyback.streams.garbage import collect_rarely
 
     allocator.give_back()
     loaded = settings.load(bootstrap_servers=bootstrap, lake=lake)
     logs.configure(loaded)
     topics.require(loaded)
+    collect_rarely()
     run(loaded, accept_loss)
 
 
