@@ -34,11 +34,13 @@ from flyback.streams.topology import Topology
 PACE = 1_000
 """Predictions a second of a busy service."""
 _FULL_SECONDS = 0.005
+_TEXTS = 1_000
+"""More than what a compressor looks back on; to make more would take longer than to send the events."""
 
 
 def answers(events: int) -> Iterator[dict[str, Any]]:
     """What the model was asked and has answered: the arguments of `predict`, but for the actor."""
-    asked, answered = texts(random.Random(1), 430), texts(random.Random(2), 330)
+    asked, answered = texts(random.Random(1), 430, _TEXTS), texts(random.Random(2), 330, _TEXTS)
     for number in range(events):
         yield {
             "task_id": f"task-{number}",
