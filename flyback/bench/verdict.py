@@ -31,7 +31,7 @@ _BY: Mapping[What, str] = {
     "broker": "the broker",
     "network": "the network",
     "disk": "the disk",
-    "unclear": "unclear: neither CPU nor Kafka nor the disk was busy",
+    "unclear": "nothing that was seen: neither CPU nor Kafka nor the disk was busy",
 }
 _NEXT: Mapping[tuple[str, What], str] = {
     ("produce", "cpu"): "Kafka takes more than one process of this machine can send: nothing to do.",

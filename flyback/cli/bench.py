@@ -127,11 +127,11 @@ def _show(report: Report) -> None:
         output.print_line(f"{name:<22}{text}")
     one, most_workers = verdict.worker_events_per_second, verdict.most_workers
     output.print_line(
-        f"\nThe narrowest part is the {verdict.narrowest}: {verdict.limits[verdict.narrowest].by}."
+        f"\nThe narrowest part is the {verdict.narrowest}, limited by {verdict.limits[verdict.narrowest].by}."
         f"\nNext: {verdict.limits[verdict.narrowest].next}"
         f"\nOne worker carries about {one:,.0f} events/s of {report.plan.event_bytes:,} bytes here; with "
-        f"{report.partitions} partitions at most {most_workers} workers, about "
-        f"{verdict.all_workers_events_per_second:,.0f} events/s with what Kafka gave one client."
+        f"{report.partitions} partitions at most {most_workers} workers, each with a core of its own, about "
+        f"{verdict.all_workers_events_per_second:,.0f} events/s."
     )
     if short := [name for name, part in parts.items() if part.seconds < _SHORT_SECONDS]:
         output.note(
@@ -142,7 +142,7 @@ def _show(report: Report) -> None:
 def _details(report: Report) -> Iterator[tuple[str, str]]:
     made, sdk, worker, sink = (report.parts[name].details for name in ("produce", "sdk", "worker", "sink"))
     latency = report.latency
-    far = "" if report.connect_ms is None else f"; a connection takes {report.connect_ms:.1f} ms"
+    far = "" if report.connect_ms is None else f"; a connection takes {report.connect_ms:.2g} ms"
     yield "acknowledgement", f"p50 {made['ack_p50_ms']:.1f} ms, p99 {made['ack_p99_ms']:.1f} ms, one by one{far}"
     yield "predict()", f"p50 {sdk['call_p50_us']:.0f} us, p99 {sdk['call_p99_us']:.0f} us, in one service process"
     yield (

@@ -34,13 +34,11 @@ def test_the_command_of_the_page_runs_and_its_json_is_as_the_page_lists_it(
     found = json.loads(result.stdout)
     assert set(found) == keys("the whole")
     assert set(found["sent"]) == keys("`sent`")
-    for part in [found["latency"], *found["parts"].values()]:
-        assert keys("a part, and `latency`") <= set(part)
-    more = {"produce", "sdk", "worker", "sink", "latency"}
-    for name, part in {**found["parts"], "latency": found["latency"]}.items():
-        own = keys(f"`{name}`") if name in more else set()
-        assert set(part) == keys("a part, and `latency`") | own | ({"limit"} if name != "latency" else set()), name
-        assert name == "latency" or set(part["limit"]) == keys("`limit`")
+    common = keys("a part, and `latency`")
+    assert set(found["latency"]) == common - {"limit"} | keys("`latency`")
+    for name, part in found["parts"].items():
+        assert set(part) == common | (set() if name == "consume" else keys(f"`{name}`")), name
+        assert set(part["limit"]) == keys("`limit`")
     assert set(found["verdict"]) == keys("`verdict`")
     assert found["verdict"]["narrowest"] in IN_THE_WAY
     assert found["event_bytes"] == 500
