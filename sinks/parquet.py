@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -24,7 +24,7 @@ LONGEST_STATISTIC = 64
 _TEXTS = ("body", "reason", "rationale", "message")
 
 
-def add_file(folder: Path, rows: pa.Table, id_column: str | None) -> AddAction:
+def add_file(folder: Path, rows: pa.Table, looked_up_by: Sequence[str]) -> AddAction:
     """Write rows as a new file of the table in the folder. No reader sees it before the action is committed."""
     file = folder / f"part-{uuid4()}.parquet"
     repeating, compared = _columns(rows.schema)
@@ -36,7 +36,7 @@ def add_file(folder: Path, rows: pa.Table, id_column: str | None) -> AddAction:
             compression="zstd",
             use_dictionary=repeating,
             write_statistics=compared,
-            bloom_filter_options={id_column: {"ndv": rows.num_rows}} if id_column else None,
+            bloom_filter_options={name: {"ndv": rows.num_rows} for name in looked_up_by},
             metadata_collector=written,
         ) as writer:
             writer.write_table(rows, row_group_size=rows.num_rows)

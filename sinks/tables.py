@@ -41,6 +41,8 @@ _CONFIGURATION = {
     "delta.deletedFileRetentionDuration": "interval 36500 days",
     "delta.checkpointInterval": "500",  # each names all files that vacuum has not deleted yet: megabytes
 }
+ROW_GROUP = 65_536
+"""Rows of a row group: those that looking up one of them has to decompress, and that one thread reads."""
 _ID_COLUMNS = {
     "Prediction": "prediction_id",
     "Correction": "correction_id",
@@ -68,6 +70,11 @@ class Table:
     def id_column(self) -> str | None:
         """The column that single rows are looked up by."""
         return _ID_COLUMNS.get(self.record) if self.record else "value_sha256"
+
+    @property
+    def looked_up_by(self) -> list[str]:
+        """The columns with a Bloom filter: the ids that say nothing of when a row was made."""
+        return [name for name in self.schema.names if name in (self.id_column, "task_id")]
 
     def topics(self, topology: Topology) -> list[str]:
         """The topics, with the prefix, whose messages are this table's rows."""
@@ -132,14 +139,12 @@ def landed(lake: str) -> dict[Place, int]:
 
 def writer_properties(table: Table, rows: int) -> WriterProperties:
     """How the table's Parquet files are written, by the sink and by compaction alike."""
-    column = table.id_column
-    if column is None:
-        return WriterProperties(compression="ZSTD", statistics_truncate_length=LONGEST_STATISTIC)
-    bloom = BloomFilterProperties(True, ndv=max(rows, 1))
+    bloom = ColumnProperties(bloom_filter_properties=BloomFilterProperties(True, ndv=max(1, min(rows, ROW_GROUP))))
     return WriterProperties(
         compression="ZSTD",
         statistics_truncate_length=LONGEST_STATISTIC,
-        column_properties={column: ColumnProperties(bloom_filter_properties=bloom)},
+        max_row_group_size=ROW_GROUP,
+        column_properties=dict.fromkeys(table.looked_up_by, bloom),
     )
 
 
@@ -200,7 +205,7 @@ class TableWriter:
         hooks = PostCommitHookProperties(cleanup_expired_logs=False)
         schema = handle.schema()
         if rows.num_rows and not is_remote(self._lake) and schema == Schema.from_arrow(rows.schema):
-            file = add_file(Path(self._path), rows, self.table.id_column)
+            file = add_file(Path(self._path), rows, self.table.looked_up_by)
             handle.create_write_transaction(
                 [file], "append", schema, commit_properties=commit, post_commithook_properties=hooks
             )

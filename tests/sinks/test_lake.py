@@ -8,11 +8,12 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pytest
 from deltalake import DeltaTable
 
 from flyback.errors import LakeError
-from flyback.sinks import maintenance
+from flyback.sinks import maintenance, tables
 from flyback.sinks.lake import AsOf, lake
 from flyback.sinks.maintenance import compact, vacuum
 from tests.sinks.events import correction, prediction
@@ -140,6 +141,25 @@ def test_compaction_changes_no_answer_and_vacuum_makes_old_versions_an_error(
     with pytest.raises(LakeError, match="version 2 were vacuumed"):
         count(made.path, {"predictions": 2})
     assert count(made.path, None) == 3
+
+
+def test_looking_up_an_id_in_merged_files_reads_one_small_row_group(
+    made: HandMade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "ROW_GROUP", 2)
+    for i in range(5):
+        made.add("predictions", prediction(f"t{i}"))
+    compact(made.path, BY_NAME["predictions"])
+    (file,) = (Path(made.path) / "predictions").glob("part-00000-*")
+    query = """
+        SELECT
+            max(row_group_id) + 1,
+            max(row_group_num_rows),
+            list(DISTINCT path_in_schema ORDER BY path_in_schema) FILTER (bloom_filter_offset IS NOT NULL)
+        FROM parquet_metadata(?)
+    """
+    groups = duckdb.execute(query, [str(file)]).fetchall()
+    assert groups == [(3, 2, ["prediction_id", "task_id"])]
 
 
 @pytest.mark.parametrize(

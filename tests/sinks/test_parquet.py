@@ -71,7 +71,7 @@ def test_both_writers_make_the_same_table(name: str, tmp_path: Path, monkeypatch
     assert ours.schema() == theirs.schema()
     assert ours.count() == theirs.count() == found.num_rows
     assert tables.offsets_of(ours) == tables.offsets_of(theirs) == {place(table): found.num_rows}
-    assert bloom_filters(ours) == bloom_filters(theirs) == [table.id_column]
+    assert bloom_filters(ours) == bloom_filters(theirs) == table.looked_up_by
 
 
 def bloom_filters(table: DeltaTable) -> list[str]:
