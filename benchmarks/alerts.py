@@ -4,7 +4,7 @@ The rule is that of `streams/alerts/default.toml`, looked at every minute, for o
 week, then weeks without a change; or a rise that stays, for at most three days. Reviews come at random, so many an hour
 on average. Needs no Kafka.
 
-    python -m benchmarks.alerts --runs 200 --weeks 8
+    python -m benchmarks.alerts --runs 200 --weeks 2
 """
 
 from __future__ import annotations
@@ -84,16 +84,25 @@ class Segments:
 
 def wealth(reviewed: Numbers, failures: Numbers, bounds: Numbers) -> Numbers:
     """`sequential.evidence` at each minute of the last hour: arrays of (minutes, segments), and a bound a segment."""
-    total = np.zeros((HOUR, len(bounds)))
-    for bet in sequential.BETS:
-        fair = bet * bounds < 1
-        lost = np.log1p(-np.where(fair, bet * bounds, 0))
-        gains = failures * np.log1p(bet * (1 - bounds)) + (reviewed - failures) * lost
-        now = np.exp(np.cumsum(gains[-HOUR - 1 :: -1], axis=0)).sum(axis=0)
-        for minute, gain in enumerate(gains[-HOUR:]):
-            now = (now + 1) * np.exp(gain)
-            total[minute] += np.where(fair, now, 0) / len(sequential.BETS)
-    return total
+    bets = np.array(sequential.BETS)[:, None]
+    fair = bets * bounds < 1
+    lost = np.log1p(-np.where(fair, bets * bounds, 0))
+    gains = failures[:, None] * np.log1p(bets * (1 - bounds)) + (reviewed - failures)[:, None] * lost
+    gains[:, ~fair] = -np.inf
+    factors = np.exp(np.minimum(gains, 600))
+    total, run, peak = np.zeros((3, *fair.shape))
+    found = []
+    for gain, factor in zip(gains, factors, strict=True):
+        total = np.minimum((total + 1) * factor, 1e300)
+        begins = run <= 0
+        run = np.where(begins, 0, run) + gain
+        peak = np.maximum(np.where(begins, 0, peak), run)
+        leading, best = peak.argmax(axis=0), peak.max(axis=0)
+        over = (best >= sequential.RECOVERED) & (best - run[leading, np.arange(len(bounds))] >= sequential.RECOVERED)
+        if over.any():
+            total[:, over] = run[:, over] = peak[:, over] = 0
+        found.append(total.sum(axis=0) / len(bets))
+    return np.array(found[-HOUR:])
 
 
 def quiet(rule: Rise, rate: float, volume: float, segments: int, weeks: float, seed: int = 1) -> Quiet:
@@ -171,7 +180,7 @@ if __name__ == "__main__":
         prog="python -m benchmarks.alerts", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runs", type=int, default=200, help="segments of each kind (default: %(default)s)")
-    parser.add_argument("--weeks", type=float, default=8, help="weeks without a change (default: %(default)s)")
+    parser.add_argument("--weeks", type=float, default=2, help="weeks without a change (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="JSON instead of the tables")
     given = parser.parse_args()
     rises = next(rule for rule in defaults() if isinstance(rule, Rise))

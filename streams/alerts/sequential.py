@@ -12,7 +12,8 @@ that sum first reaches A, at least A minutes have passed on average. To look oft
   there are from its minute on, in whatever order they came, and each new review is a fair round of every bet that began
   at or before its minute. So it is computed anew from the present counts. Only a verdict that is changed is no new
   round: the test then is what it would have been with the last verdict from the start.
-- Minutes before the window began no bet, which leaves wealth out and makes alarms fewer.
+- Minutes before the window began no bet, and after a rise is over all bets begin anew: that leaves wealth out, which
+  makes alarms fewer.
 - All wealth falls as `bound` rises: where the bound is above the true rate at each look, it may move from look to look.
 """
 
@@ -33,14 +34,21 @@ Z99 = 2.3263478740408408
 CLEARING = 10.0
 """An alert ends when the wealth is so many times smaller than what began it, lest it come and go."""
 
+RECOVERED = math.log(1_000)
+"""A rise is over when what the best bet won has gone down by this factor."""
+
 _MOST = 1e300
 _LOG_MOST = 600.0
 
 
 class Evidence(NamedTuple):
-    """What speaks for a rise: all wealth, and the minutes from `since` on, whose reviews say it most clearly."""
+    """What speaks for a rise: all wealth, of the bets that `begun` or a later minute began.
+
+    From `since` on the reviews say it most clearly: so many, with so many failures.
+    """
 
     wealth: float
+    begun: int
     since: int
     reviewed: int
     failures: int
@@ -56,24 +64,49 @@ def evidence(minutes: Iterable[tuple[int, int, int]], first: int, last: int, bou
 
     All wealth is summed by W ← (W + 1) · gain, once a minute. The minute that a rise is counted from is where the bet
     that won most has last begun to win (E. S. Page, "Continuous inspection schemes", Biometrika 41 (1954)).
+
+    When the bet that won most loses it again, the rise is over, and all who have bet until then leave: else an alert
+    would outlast it for hours, and hide the next one. It is Page's test for the way back, as a bet's wealth is the
+    likelihood of the rate at which it grows fastest, against that of the bound.
     """
     seen = [(minute, reviewed, failures) for minute, reviewed, failures in minutes if reviewed]
-    wealth, most, begin = 0.0, 0.0, len(seen)
-    for bet in BETS:
-        if bet * bound >= 1:  # it could lose more than it has
-            continue
-        won, lost = math.log1p(bet * (1 - bound)), math.log1p(-bet * bound)
-        total, before, run, since = 0.0, first - 1, 0.0, 0
-        for place, (minute, reviewed, failures) in enumerate(seen):
-            gain = failures * won + (reviewed - failures) * lost
-            total = min(_MOST, (total + minute - before) * math.exp(min(gain, _LOG_MOST)))
-            before = minute
-            run, since = (run + gain, since) if run > 0 else (gain, place)
-        wealth += (total + last - before) / len(BETS)
-        if run > most:
-            most, begin = run, since
-    since = seen[begin][0] if begin < len(seen) else last
-    return Evidence(wealth, since, sum(each[1] for each in seen[begin:]), sum(each[2] for each in seen[begin:]))
+    begun = before = first - 1
+    bets = _bets(bound)
+    for place, (minute, reviewed, failures) in enumerate(seen):
+        for bet in bets:
+            bet.review(place, minute - before, reviewed, failures)
+        before = minute
+        leading = max(bets, key=lambda bet: bet.peak, default=None)
+        if leading is not None and leading.peak >= RECOVERED <= leading.peak - leading.run:
+            begun, bets = minute, _bets(bound)
+    wealth = sum(bet.wealth + last - before for bet in bets) / len(BETS)
+    leading = max(bets, key=lambda bet: bet.run, default=None)
+    clearest = [] if leading is None or leading.run <= 0 else seen[leading.since :]
+    since = clearest[0][0] if clearest else last
+    return Evidence(wealth, begun + 1, since, sum(each[1] for each in clearest), sum(each[2] for each in clearest))
+
+
+class _Bet:
+    """All bets at one λ: what they have now, and the logarithm of what the one has that begins where it is best."""
+
+    def __init__(self, bet: float, bound: float) -> None:
+        self._won, self._lost = math.log1p(bet * (1 - bound)), math.log1p(-bet * bound)
+        self.wealth = self.run = self.peak = 0.0
+        self.since = 0
+
+    def review(self, place: int, begun: int, reviewed: int, failures: int) -> None:
+        """Take the reviews of one minute, for so many bets that have begun since the one before."""
+        gain = failures * self._won + (reviewed - failures) * self._lost
+        self.wealth = min(_MOST, (self.wealth + begun) * math.exp(min(gain, _LOG_MOST)))
+        if self.run <= 0:
+            self.run = self.peak = 0.0
+            self.since = place
+        self.run += gain
+        self.peak = max(self.peak, self.run)
+
+
+def _bets(bound: float) -> list[_Bet]:
+    return [_Bet(bet, bound) for bet in BETS if bet * bound < 1]  # another could lose more than it has
 
 
 def threshold(every: int, window: int, series: int) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyback.streams.alerts.evaluate import Evaluation, Observed, evaluate
@@ -97,6 +97,7 @@ def test_late_feedback_changes_the_answer_for_a_time_that_is_over() -> None:
     assert evaluate([asked], Observed(table), earlier)["r"][0].holds
 
 
+@settings(deadline=None)
 @given(st.permutations([(cell(i % 7), reviewed(10 + i, i)) for i in range(8)]))
 def test_the_order_of_counts_does_not_matter(cells: Cells) -> None:
     assert answer(rate(), cells) == answer(rate(), sorted(cells))

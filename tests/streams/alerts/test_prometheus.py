@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyback import metrics
@@ -108,6 +108,7 @@ def test_what_cannot_be_said_is_named(kind: str, more: str, why: str) -> None:
     assert yaml.safe_load(found.text) == {"groups": []}
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=3))
 def test_any_segment_can_be_named(segments: list[str]) -> None:
     asked = rule("no-predictions", 'window = "1h"')

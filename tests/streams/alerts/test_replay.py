@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyback.schemas.codec import Record
@@ -58,6 +58,7 @@ def test_dead_letters_and_lag_are_passed_over() -> None:
 changes = st.builds(known, st.integers(-5, 30), st.integers(-5, 30), st.integers(20, 90), st.integers(0, 20))
 
 
+@settings(deadline=None)
 @given(st.lists(changes))
 def test_a_replay_is_what_the_evaluator_would_have_written(history: list[Change]) -> None:
     live: list[Record] = []

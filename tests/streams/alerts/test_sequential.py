@@ -6,7 +6,7 @@ import math
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyback.streams.alerts.sequential import BETS, bound, evidence, threshold
@@ -19,11 +19,11 @@ minutes = st.dictionaries(
 ).map(lambda found: [(minute, sum(found[minute]), found[minute][0]) for minute in sorted(found)])
 
 
-def by_definition(found: Minutes, limit: float) -> float:
-    """One bet a minute and share, each with what came from its minute on."""
+def by_definition(found: Minutes, limit: float, first: int = FIRST) -> float:
+    """One bet a minute and λ, each with what came from its minute on."""
     wealth = 0.0
     for bet in BETS:
-        for begin in range(FIRST, LAST + 1):
+        for begin in range(first, LAST + 1):
             own = 1.0 if bet * limit < 1 else 0.0
             for minute, reviewed, failures in found:
                 if minute >= begin:
@@ -32,17 +32,21 @@ def by_definition(found: Minutes, limit: float) -> float:
     return wealth
 
 
+@settings(deadline=None)
 @given(minutes, st.sampled_from([0.01, 0.05, 0.3, 0.6, 1.0]))
 def test_wealth_is_the_sum_of_all_bets(found: Minutes, limit: float) -> None:
-    assert evidence(found, FIRST, LAST, limit).wealth == pytest.approx(by_definition(found, limit), rel=1e-9)
+    given = evidence(found, FIRST, LAST, limit)
+    assert given.wealth == pytest.approx(by_definition(found, limit, given.begun), rel=1e-9)
 
 
+@settings(deadline=None)
 @given(minutes, st.floats(0.01, 0.9), st.floats(0.01, 0.9))
-def test_a_higher_bound_never_gives_more_evidence(found: Minutes, one: float, other: float) -> None:
+def test_a_higher_bound_never_gives_more_than_all_bets_of_a_lower_one(found: Minutes, one: float, other: float) -> None:
     low, high = sorted((one, other))
-    assert evidence(found, FIRST, LAST, high).wealth <= evidence(found, FIRST, LAST, low).wealth * (1 + 1e-9)
+    assert evidence(found, FIRST, LAST, high).wealth <= by_definition(found, low) * (1 + 1e-9)
 
 
+@settings(deadline=None)
 @given(minutes)
 def test_empty_minutes_may_be_left_out(found: Minutes) -> None:
     filled = {minute: (minute, 0, 0) for minute in range(FIRST, LAST + 1)} | {each[0]: each for each in found}
@@ -57,13 +61,25 @@ def test_the_bound_is_above_the_rate_and_comes_nearer_with_more_reviews() -> Non
 def test_without_reviews_every_bet_has_what_it_began_with() -> None:
     found = evidence([], FIRST, LAST, 0.1)
     assert found.wealth == pytest.approx(LAST - FIRST + 1)
-    assert (found.since, found.reviewed, found.failures) == (LAST, 0, 0)
+    assert found[1:] == (FIRST, LAST, 0, 0)
 
 
 def test_a_rise_is_counted_from_where_it_began() -> None:
     healthy = [(minute, 10, int(minute % 2 == 0)) for minute in range(FIRST, 120)]
     found = evidence([*healthy, *((minute, 10, 4) for minute in range(120, LAST + 1))], FIRST, LAST, 0.06)
     assert (found.since, found.reviewed, found.failures) == (120, 110, 44)
+
+
+def test_after_a_rise_is_over_all_bets_begin_anew() -> None:
+    rise = [(minute, 10, 5) for minute in range(FIRST, 110)]
+    assert evidence(rise, FIRST, 109, 0.1).wealth > 1e9
+    after = [*rise, *((minute, 10, 1) for minute in range(110, LAST + 1))]
+    found = evidence(after, FIRST, LAST, 0.1)
+    assert 110 < found.begun < 120
+    assert found.wealth < 100
+    again = evidence([*after[:-4], *((minute, 10, 5) for minute in range(LAST - 3, LAST + 1))], FIRST, LAST, 0.1)
+    assert again.wealth > 1e4
+    assert again.since == LAST - 3
 
 
 def test_any_number_of_failures_is_a_number() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyback.schemas import codec
@@ -174,6 +174,7 @@ def gone_through(course: list[Look], late: int = 0) -> tuple[Known, list[Record]
     return known, records
 
 
+@settings(deadline=None)
 @given(looks)
 def test_after_a_restart_what_is_known_is_what_was_known(course: list[Look]) -> None:
     known, records = gone_through(course)
@@ -183,6 +184,7 @@ def test_after_a_restart_what_is_known_is_what_was_known(course: list[Look]) -> 
     assert fold({}, records) == known
 
 
+@settings(deadline=None)
 @given(looks, st.data())
 def test_a_record_that_comes_again_changes_nothing(course: list[Look], data: Any) -> None:
     known, records = gone_through(course)
@@ -194,11 +196,13 @@ def test_a_record_that_comes_again_changes_nothing(course: list[Look], data: Any
     assert fold(known, records) == known
 
 
+@settings(deadline=None)
 @given(looks, st.integers(0, MINUTE - 1))
 def test_two_who_look_within_the_same_minutes_write_the_same(course: list[Look], late: int) -> None:
     assert gone_through(course) == gone_through(course, late)
 
 
+@settings(deadline=None)
 @given(looks)
 def test_every_alert_goes_through_its_states_once_and_one_at_a_time(course: list[Look]) -> None:
     _, records = gone_through(course)
@@ -216,6 +220,7 @@ def test_every_alert_goes_through_its_states_once_and_one_at_a_time(course: list
         )
 
 
+@settings(deadline=None)
 @given(looks)
 def test_nothing_fires_before_it_has_held_for_long_enough(course: list[Look]) -> None:
     _, records = gone_through(course)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyback.streams.alerts.evaluate import Observed, evaluate
@@ -34,6 +34,7 @@ def series_of(found: list[tuple[int, Counts]]) -> Series:
     return series
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(minutes, counts)), minutes, minutes)
 def test_a_total_is_the_sum_of_its_minutes(found: list[tuple[int, Counts]], first: int, last: int) -> None:
     series = series_of(found)
@@ -42,6 +43,7 @@ def test_a_total_is_the_sum_of_its_minutes(found: list[tuple[int, Counts]], firs
     assert Counts.total([Counts(), *(each for _, each in series.between(first, last))]) == series.total(first, last)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(minutes, counts)), minutes, minutes)
 def test_the_newest_minute_is_the_last_with_such_a_count(
     found: list[tuple[int, Counts]], first: int, last: int
@@ -50,6 +52,7 @@ def test_the_newest_minute_is_the_last_with_such_a_count(
     assert series_of(found).newest("reviewed", first, last) == max(inside, default=None)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(minutes, counts)), st.lists(st.tuples(minutes, counts)), minutes, minutes)
 def test_what_is_forgotten_is_older(
     found: list[tuple[int, Counts]], late: list[tuple[int, Counts]], before: int, minutes_before: int
@@ -68,6 +71,7 @@ def test_what_is_forgotten_is_older(
         assert (rounded // 60, rounded >= exact) == (exact // 60, True)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(cells, counts)))
 def test_a_series_holds_the_cells_that_its_rule_looks_at(found: list[tuple[Cell, Counts]]) -> None:
     table = Table.of(RULES, found)
