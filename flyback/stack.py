@@ -281,6 +281,10 @@ def signals_interrupt() -> Iterator[None]:
     before = [signal.signal(number, interrupt) for number in numbers]
     try:
         yield
+    except SystemError as error:  # that is how it comes out of a call of Kafka's client
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        raise
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)

@@ -10,19 +10,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from flyback import history, topics
+from flyback.bench.measure import PREFIX, Plan
 from flyback.errors import BrokerError, ConfigurationError, FlybackError
 from flyback.login import Login
 from flyback.settings import Settings
 from flyback.stack import Stack
 from flyback.streams.topology import Kind, Topology
 
-PREFIX = "bench-"
 _SECONDS = 30.0
 _POLL_SECONDS = 0.1
 _RIGHTS = (
@@ -51,7 +50,7 @@ def installed(settings: Settings, partitions: int | None) -> Settings:
 
 
 @contextmanager
-def ground(settings: Settings, folder: Path | None, disk_bytes: int) -> Iterator[Ground]:
+def ground(settings: Settings, plan: Plan, folder: Path | None) -> Iterator[Ground]:
     """Topics as `installed` says, and settings for processes that use nothing else. In the end all of it is deleted.
 
     After an error the processes' logs stay. Raises BrokerError (naming the rights, where these are what is missing),
@@ -60,10 +59,10 @@ def ground(settings: Settings, folder: Path | None, disk_bytes: int) -> Iterator
     if folder is not None and not folder.is_dir():
         raise ConfigurationError(f"--folder {folder} is no folder: give one on the disk that worker and sink will use")
     own = Path(tempfile.mkdtemp(prefix="flyback-bench-", dir=folder)).absolute()
-    data, prefix = own / "data", f"{PREFIX}{uuid4().hex[:8]}."
+    data = own / "data"
     changes: dict[str, object] = {
-        "topic_prefix": prefix,
-        "group": prefix,
+        "topic_prefix": plan.topic_prefix,
+        "group": plan.topic_prefix,
         "registry_url": None,  # nothing is to be registered for topics that will be gone
         "state_dir": data / "state",
         "lake": str(data / "lake"),
@@ -77,7 +76,7 @@ def ground(settings: Settings, folder: Path | None, disk_bytes: int) -> Iterator
     stack, keep_logs = Stack(found, own / "logs", cwd=data), False
     try:
         data.mkdir()
-        _require_room(own, disk_bytes)
+        _require_room(own, plan.disk_bytes)
         _require_right_to_delete(found)
         topics.create(found)
         history.bounds(found, Topology(found).names)  # leaders that answer refuse no first batch: see ADR 13
@@ -91,7 +90,7 @@ def ground(settings: Settings, folder: Path | None, disk_bytes: int) -> Iterator
     finally:
         try:
             _clean(found, stack, data)
-        except KeyboardInterrupt:  # comes only once: see `signals_interrupt`
+        except (KeyboardInterrupt, SystemError):  # an interrupt, which comes only once: see `signals_interrupt`
             _clean(found, stack, data)
             raise
         finally:

@@ -6,7 +6,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
+PREFIX = "bench-"
+"""All names that a bench makes begin with this."""
 _BULK_BYTES = 750_000_000
 _SDK_SHARE = 3  # so many times fewer events go through one SDK client
 _DERIVED = 1.25  # one event in ten is a correction, and what is derived from it holds two events
@@ -22,11 +25,15 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`seconds`: of each part, and of the steady load. `events`: so many for each part, however long that takes."""
+    """`seconds`: of each part, and of the steady load. `events`: so many for each part, however long that takes.
+
+    `topic_prefix` is nobody else's.
+    """
 
     seconds: float = 10.0
     event_bytes: int = 1_000
     events: int | None = None
+    topic_prefix: str = field(default_factory=lambda: f"{PREFIX}{uuid4().hex[:8]}.")
 
     @property
     def bulk(self) -> int:

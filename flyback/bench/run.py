@@ -20,7 +20,6 @@ class Report:
     """What a bench came to; `latency` was measured at a steady rate, the `parts` at the highest."""
 
     bootstrap: str
-    prefix: str
     plan: Plan
     partitions: int
     replication_factor: int
@@ -36,7 +35,7 @@ class Report:
         limits = verdict.pop("limits")
         return {
             "bootstrap": self.bootstrap,
-            "topic_prefix": self.prefix,
+            "topic_prefix": self.plan.topic_prefix,
             "event_bytes": self.plan.event_bytes,
             "partitions": self.partitions,
             "replication_factor": self.replication_factor,
@@ -54,7 +53,7 @@ def run(settings: Settings, plan: Plan, folder: Path | None, progress: Progress)
     Raises FlybackError where something is missing or does not get on; KeyboardInterrupt.
     """
     progress("create", 0, 1)
-    with ground(settings, folder, plan.disk_bytes) as place:
+    with ground(settings, plan, folder) as place:
         progress("create", 1, 1)
         own, events, sent = place.settings, Events(plan.event_bytes), Sent()
         parts = [clients.produce(own, plan, events, sent, progress)]
@@ -68,7 +67,6 @@ def run(settings: Settings, plan: Plan, folder: Path | None, progress: Progress)
     named = {part.name: part for part in parts}
     return Report(
         own.bootstrap_servers,
-        own.topic_prefix,
         plan,
         own.partitions,
         own.replication_factor,

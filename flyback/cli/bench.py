@@ -89,11 +89,10 @@ def bench(
 
 def _announce(settings: Settings, plan: Plan, folder: Path | None, yes: bool) -> None:
     """What will be created and written. Raises ConfigurationError where that is much, and nobody agrees."""
-    from flyback.bench.ground import PREFIX
     from flyback.streams.topology import Topology
 
     output.note(
-        f"On {settings.bootstrap_servers}: {len(Topology(settings).names)} topics {PREFIX}*, "
+        f"On {settings.bootstrap_servers}: {len(Topology(settings).names)} topics {plan.topic_prefix}*, "
         f"{settings.partitions} partitions, {settings.replication_factor} replicas, deleted at the end. It writes "
         f"at most {plan.kafka_bytes / 1e6:,.0f} MB to Kafka, before compression and replication, and "
         f"{plan.disk_bytes / 1e6:,.0f} MB to {folder or 'the folder for temporary files (--folder)'}."

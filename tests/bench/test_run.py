@@ -18,8 +18,8 @@ from confluent_kafka.admin import (
 
 from flyback import topics
 from flyback.bench import ground as grounds
-from flyback.bench.ground import PREFIX, ground, installed
-from flyback.bench.measure import Plan
+from flyback.bench.ground import ground, installed
+from flyback.bench.measure import PREFIX, Plan
 from flyback.bench.run import run
 from flyback.cli.bench import _show
 from flyback.errors import BrokerError, ConfigurationError
@@ -27,13 +27,14 @@ from flyback.local import process
 from flyback.local.kafka import KafkaBroker
 from flyback.settings import Settings, load
 from flyback.stack import ProcessEnded
+from flyback.streams.topology import Topology
 
 TINY = Plan(seconds=2, event_bytes=500, events=1_000)
 
 
-def topics_of_benches(bootstrap: str) -> list[str]:
+def topics_of(bootstrap: str, prefix: str) -> list[str]:
     there = AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=10).topics
-    return [name for name in there if name.startswith(PREFIX)]
+    return [name for name in there if name.startswith(prefix)]
 
 
 def unheard(step: str, done: int, total: int) -> None:
@@ -78,7 +79,7 @@ def test_everything_sent_is_joined_and_lands_and_nothing_stays(
         "create", "produce", "sdk", "consume", "worker", "latency", "sink", "delete",
     ]  # fmt: skip
 
-    assert topics_of_benches(settings.bootstrap_servers) == []
+    assert topics_of(settings.bootstrap_servers, TINY.topic_prefix) == []
     assert list(tmp_path.iterdir()) == []
     assert not [child for child in process.running() if child.name in ("the worker", "the sink")]
 
@@ -91,9 +92,10 @@ def test_everything_sent_is_joined_and_lands_and_nothing_stays(
 
 def test_a_worker_that_fails_leaves_its_log_and_nothing_else(settings: Settings, tmp_path: Path) -> None:
     too_long = settings.model_copy(update={"transaction_timeout": 1_000 * settings.transaction_timeout})
+    plan = Plan(seconds=1, event_bytes=500, events=100)
     with pytest.raises(ProcessEnded, match="the worker ended with exit code 1: cannot start transactions"):
-        run(too_long, Plan(seconds=1, event_bytes=500, events=100), tmp_path, unheard)
-    assert topics_of_benches(settings.bootstrap_servers) == []
+        run(too_long, plan, tmp_path, unheard)
+    assert topics_of(settings.bootstrap_servers, plan.topic_prefix) == []
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["worker.log"]
 
 
@@ -115,9 +117,9 @@ def test_an_interrupt_while_it_cleans_up_does_not_stop_that(
         delete(found)
 
     monkeypatch.setattr(grounds, "delete_topics", interrupted)
-    with pytest.raises(KeyboardInterrupt), ground(settings, tmp_path, 0):
-        assert topics_of_benches(settings.bootstrap_servers)
-    assert topics_of_benches(settings.bootstrap_servers) == []
+    with pytest.raises(KeyboardInterrupt), ground(settings, TINY, tmp_path) as place:
+        assert set(topics_of(settings.bootstrap_servers, TINY.topic_prefix)) == set(Topology(place.settings).names)
+    assert topics_of(settings.bootstrap_servers, TINY.topic_prefix) == []
 
 
 def test_no_registry_and_no_file_of_settings_reaches_its_processes(
@@ -127,7 +129,7 @@ def test_no_registry_and_no_file_of_settings_reaches_its_processes(
     (tmp_path / ".env").write_text("SCHEMA_REGISTRY_URL=http://127.0.0.1:1\n", encoding="utf-8")
     given = load(bootstrap_servers=settings.bootstrap_servers, ssl_ca_location="ca.pem")
     assert given.registry_url
-    with ground(given, tmp_path, 0) as place:
+    with ground(given, TINY, tmp_path) as place:
         assert place.settings.registry_url is None
         assert place.settings.ssl_ca_location == tmp_path / "ca.pem"
         (data,) = tmp_path.glob("flyback-bench-*/data")
@@ -138,11 +140,13 @@ def test_no_registry_and_no_file_of_settings_reaches_its_processes(
 def test_a_folder_that_is_missing_or_too_small_is_told_before_anything_is_made(
     settings: Settings, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigurationError, match="nowhere is no folder"), ground(settings, tmp_path / "nowhere", 0):
+    with pytest.raises(ConfigurationError, match="nowhere is no folder"), ground(settings, TINY, tmp_path / "nowhere"):
         pass
-    with pytest.raises(ConfigurationError, match="MB free"), ground(settings, tmp_path, 10**18):
+    huge = Plan(events=10**15)
+    with pytest.raises(ConfigurationError, match="MB free"), ground(settings, huge, tmp_path):
         pass
-    assert topics_of_benches(settings.bootstrap_servers) == []
+    assert topics_of(settings.bootstrap_servers, huge.topic_prefix) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_rights_that_are_missing_are_named_before_anything_is_made(
@@ -164,7 +168,7 @@ def test_rights_that_are_missing_are_named_before_anything_is_made(
     )
 
     def refusal() -> str:
-        with pytest.raises(BrokerError) as refused, ground(settings, tmp_path, 0):
+        with pytest.raises(BrokerError) as refused, ground(settings, TINY, tmp_path):
             pass
         return str(refused.value)
 
@@ -179,6 +183,6 @@ def test_rights_that_are_missing_are_named_before_anything_is_made(
     assert "needs the rights (ACLs) to Create, Delete" in said
     assert f"with the prefix `{PREFIX}`" in said
     allow(AclOperation.DELETE, AclOperation.DESCRIBE_CONFIGS)
-    with ground(settings, tmp_path, 0):
+    with ground(settings, TINY, tmp_path):
         assert [name for name in inside.list_topics(timeout=10).topics if name.startswith(PREFIX)]
     assert not [name for name in inside.list_topics(timeout=10).topics if name.startswith(PREFIX)]

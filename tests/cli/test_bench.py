@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 from collections.abc import Callable
@@ -9,12 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.test_run import topics_of_benches
+from tests.bench.test_run import topics_of
 from tests.cli.conftest import Flyback
 from tests.processes import running_in
 from tests.waiting import eventually
 
 Started = Callable[..., subprocess.Popen[str]]
+
+
+def prefix_in(said: str) -> str:
+    """Of the topics that it says it will make."""
+    [prefix] = re.findall(r" topics (bench-[0-9a-f]+\.)\*,", said)
+    return str(prefix)
 
 
 def test_without_a_broker_it_says_where_it_looked(flyback: Flyback, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +50,7 @@ def test_much_is_not_written_without_being_asked_to(flyback: Flyback, kafka_boot
     assert said.code == 2
     assert "It writes at most 25,012 MB to Kafka" in said.err
     assert "give --yes" in said.err
-    assert topics_of_benches(kafka_bootstrap) == []
+    assert topics_of(kafka_bootstrap, prefix_in(said.err)) == []
 
 
 @pytest.mark.parametrize(
@@ -60,12 +67,14 @@ def test_interrupted_it_leaves_nothing(
         return [pid for data in folder.glob("flyback-bench-*/data") for pid in running_in(data)]
 
     bench = started("bench", "--bootstrap", kafka_bootstrap, "--folder", str(folder), "--seconds", "60", *options)
-    reached = processes if options else lambda: topics_of_benches(kafka_bootstrap)
+    assert bench.stderr is not None
+    prefix = prefix_in(bench.stderr.readline())
+    reached = processes if options else lambda: topics_of(kafka_bootstrap, prefix)
     eventually(lambda: bench.poll() is not None or reached(), moment, 60)
     bench.send_signal(number)
     _, err = bench.communicate(timeout=60)
     assert bench.returncode == 130, err
     assert "its topics are deleted and nothing is left running" in err
-    assert topics_of_benches(kafka_bootstrap) == []
+    assert topics_of(kafka_bootstrap, prefix) == []
     assert processes() == []
     assert list(folder.iterdir()) == []

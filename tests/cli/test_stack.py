@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -90,6 +91,16 @@ def test_a_worker_that_dies_as_it_answers_is_not_well(tmp_path: Path, begun: byt
             answered = thread.submit(answer)
             assert dying.waiting() is None
             answered.result()
+
+
+def test_an_interrupt_that_comes_out_of_kafkas_client_as_another_error_is_an_interrupt() -> None:
+    with pytest.raises(KeyboardInterrupt), stack.signals_interrupt():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt as interrupt:
+            raise SystemError("returned a result with an exception set") from interrupt
+    with pytest.raises(SystemError, match="something else"), stack.signals_interrupt():
+        raise SystemError("something else")
 
 
 class Ended(stack.Supervised):
