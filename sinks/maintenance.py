@@ -11,6 +11,7 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 from deltalake import DeltaTable
 
@@ -18,14 +19,15 @@ from flyback.errors import LakeError
 from flyback.logs import get_logger
 from flyback.settings import Settings
 from flyback.sinks.lock import exclusive
-from flyback.sinks.storage import lake_errors, open_table, table_path
-from flyback.sinks.tables import TABLES, Table, writer_properties
+from flyback.sinks.storage import is_remote, lake_errors, open_table, table_path
+from flyback.sinks.tables import CHECKPOINT_INTERVAL, TABLES, Table, writer_properties
 
 _log = get_logger(__name__)
 SHORTEST_RETENTION = timedelta(hours=1)
 """Younger files may be of a commit that is still being written."""
 
 _LOG_HOURS = 24  # that the log outlasts the files: many turns of maintenance
+_KEPT_CHECKPOINT = 10  # one of so many
 _ROWS = 1_000_000  # for the size of bloom filters: about what a compacted file holds
 
 
@@ -63,6 +65,8 @@ def vacuum(lake: str, table: Table, retention: timedelta) -> Maintained:
         _keep_log(lake, table, handle, hours + _LOG_HOURS)
         deleted = handle.vacuum(retention_hours=hours, dry_run=False, enforce_retention_duration=False)
         handle.cleanup_metadata()
+        if not is_remote(lake):
+            thin_checkpoints(Path(table_path(lake, table.name)) / "_delta_log", time.time())
     return Maintained(table.name, deleted=len(deleted))
 
 
@@ -72,11 +76,29 @@ def _keep_log(lake: str, table: Table, handle: DeltaTable, hours: int) -> None:
     It must outlast the files: what a checkpoint has forgotten, vacuum does not find, and the file stays for ever.
     """
     kept = f"interval {hours} hours"
-    wanted = {"delta.logRetentionDuration": kept, "delta.deletedFileRetentionDuration": kept}
+    wanted = {
+        "delta.logRetentionDuration": kept,
+        "delta.deletedFileRetentionDuration": kept,
+        "delta.checkpointInterval": str(CHECKPOINT_INTERVAL),
+    }
     if wanted.items() - handle.metadata().configuration.items():
         with exclusive(lake, table):  # a change of properties makes a compaction at the same time fail
             handle.update_incremental()
             handle.alter.set_table_properties(wanted)
+
+
+def thin_checkpoints(log: Path, now: float) -> None:
+    """Delete most of the checkpoints in a folder's log that were replaced an hour before `now` (Unix time).
+
+    All of them name the same files again, megabytes each. Every version can still be read, the ones between two that
+    stay from more entries of the log.
+    """
+    stays: set[int] = set()
+    for checkpoint in sorted(log.glob("*.checkpoint.parquet"))[:-1]:
+        group = int(checkpoint.name.partition(".")[0]) // (_KEPT_CHECKPOINT * CHECKPOINT_INTERVAL)
+        if group in stays and checkpoint.stat().st_mtime < now - SHORTEST_RETENTION.total_seconds():
+            checkpoint.unlink(missing_ok=True)
+        stays.add(group)
 
 
 def maintain(settings: Settings) -> list[Maintained]:

@@ -14,6 +14,7 @@ from deltalake import DeltaTable
 
 from flyback.errors import LakeError
 from flyback.settings import load
+from flyback.sinks import maintenance, tables
 from flyback.sinks.lake import lake
 from flyback.sinks.lock import exclusive
 from flyback.sinks.maintenance import Maintained, compact, maintain, vacuum
@@ -126,6 +127,34 @@ def test_the_log_is_cut_and_every_version_within_the_retention_stays_readable(ma
             ((count,),) = connection.sql("SELECT count(*) FROM predictions").fetchall()
         assert count == 5 + version - newest
     assert landed(made.path) == {(TOPIC, 0): 8}
+
+
+def test_of_checkpoints_that_were_replaced_few_stay_and_every_version_is_readable(
+    made: HandMade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(tables._CONFIGURATION, "delta.checkpointInterval", "2")
+    monkeypatch.setattr(maintenance, "CHECKPOINT_INTERVAL", 2)
+    monkeypatch.setattr(maintenance, "_KEPT_CHECKPOINT", 3)
+    path = Path(made.path) / TABLE.name
+    for i in range(15):
+        made.add("predictions", prediction(f"t{i}"))
+
+    def checkpoints() -> list[int]:
+        return sorted(int(file.name[:20]) for file in (path / "_delta_log").glob("*.checkpoint.parquet"))
+
+    before = checkpoints()
+    assert len(before) >= 7
+    vacuum(made.path, TABLE, timedelta(days=1))
+    assert checkpoints()[: len(before)] == before, "a reader may be at one that was just replaced"
+    newest = checkpoints()[-1]
+    _grow_older(path, timedelta(hours=2))
+    for _ in range(2):
+        vacuum(made.path, TABLE, timedelta(days=1))
+        assert [version // 6 for version in checkpoints() if version != newest] == [0, 1, 2]
+    for version in range(1, 16):
+        assert DeltaTable(path, version=version).count() == version
+    made.add("predictions", prediction("t15"))
+    assert (offsets(made), landed(made.path)) == (list(range(16)), {(TOPIC, 0): 16})
 
 
 def test_maintenance_covers_every_table_and_keeps_files_for_an_hour_at_least(made: HandMade) -> None:

@@ -34,6 +34,11 @@ EVENTS: dict[str, list[Record]] = {
 PREDICTIONS = BY_NAME["predictions"]
 
 
+@pytest.fixture(autouse=True)
+def _few_rows_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_MANY", 1)
+
+
 def rows(table: Table) -> pa.Table:
     if table.record is not None:
         return rows_of(table, EVENTS[table.name])
