@@ -8,6 +8,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from functools import cache
 from importlib.resources import files
 from typing import Annotated, Any, Literal, get_args
@@ -20,18 +21,22 @@ from flyback.errors import ConfigurationError
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
-def _seconds(value: object) -> float:
+def _exact_seconds(value: object) -> Fraction:
     match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*([smhd])", value.strip()) if isinstance(value, str) else None
     if match is None:
         raise ValueError("no duration")
-    return float(match[1]) * _SECONDS[match[2]]
+    return Fraction(match[1]) * _SECONDS[match[2]]
+
+
+def _seconds(value: object) -> float:
+    return float(_exact_seconds(value))
 
 
 def _minutes(value: object) -> int:
-    minutes, rest = divmod(_seconds(value), 60)
+    minutes, rest = divmod(_exact_seconds(value), 60)
     if rest:
         raise ValueError("no whole minutes")
-    return int(minutes)
+    return minutes
 
 
 def _several(value: object) -> object:

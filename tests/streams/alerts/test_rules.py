@@ -38,6 +38,18 @@ def test_lag_is_in_seconds() -> None:
     assert found.above == 90
 
 
+@pytest.mark.parametrize(("written", "minutes"), [("1.1h", 66), ("120s", 2), (" 3 m ", 3), ("7d", 10_080)])
+def test_a_time_is_any_number_that_makes_whole_minutes(written: str, minutes: int) -> None:
+    (found,) = parse(RATE.replace("1h", written), "alerts.toml")
+    assert isinstance(found, Rate)
+    assert found.window == minutes
+
+
+def test_a_limit_may_be_a_whole_number_but_no_truth_value() -> None:
+    assert parse(RATE.replace("0.2", "0"), "alerts.toml")
+    assert "above: is true; write a rate" in refusal(RATE.replace("0.2", "true"))
+
+
 def test_there_may_be_no_rules() -> None:
     assert parse("", "alerts.toml") == ()
 
