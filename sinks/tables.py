@@ -46,7 +46,7 @@ _CONFIGURATION = {
     "delta.deletedFileRetentionDuration": "interval 36500 days",
     "delta.checkpointInterval": str(CHECKPOINT_INTERVAL),
 }
-ROW_GROUP = 65_536
+ROW_GROUP = 32_768
 """Rows of a row group: those that looking up one of them has to decompress, and that one thread reads."""
 _ID_COLUMNS = {
     "Prediction": "prediction_id",
