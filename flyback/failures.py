@@ -21,7 +21,7 @@ _log = logging.getLogger("flyback.client")  # not structlog: see flyback.deliver
 
 
 def undelivered(error: KafkaError, topic: str, within: float, bootstrap: str, refused: str | None) -> DeliveryFailed:
-    """Kafka's error after `within` seconds in our words; `refused`: why its brokers do not let us in, if we heard so."""
+    """Kafka's error after `within` seconds in our words; `refused`: why brokers do not let us in, if we heard so."""
     code = error.name()
     if code in _MISSING_TOPIC and refused:
         text = f"{topic}: not acknowledged within {within:g} s: {refused}"
