@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from flyback import history
 from flyback.bench.events import CORRECTED, Events
@@ -25,7 +25,8 @@ _FULL_SECONDS = 0.005
 class Plain:
     """A plain idempotent producer with the SDK's settings for delivery. Its events are numbered by how many were sent.
 
-    A context manager: nothing is sent after it, since that could make topics anew that are being deleted.
+    A context manager: nothing is sent after it, since that could make topics anew that are being deleted. It raises
+    BrokerError for a fatal error of Kafka's client.
     """
 
     def __init__(self, settings: Settings, events: Events, sent: Sent) -> None:
@@ -40,10 +41,14 @@ class Plain:
     def __enter__(self) -> Plain:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._producer is not None:
             self._producer.purge()
         self._producer = None
+        # as SystemError where a report came right after the fatal error
+        cause = error.__cause__ if isinstance(error, SystemError) else error
+        if isinstance(cause, KafkaException):
+            raise BrokerError(f"events cannot be sent: {cause.args[0].str()}") from error
 
     def predict(self) -> None:
         """Send the next prediction, waiting while the buffer is full."""

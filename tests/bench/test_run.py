@@ -17,16 +17,19 @@ from confluent_kafka.admin import (
 )
 
 from flyback import topics
+from flyback.bench import clients, processes
 from flyback.bench import ground as grounds
 from flyback.bench.ground import ground, installed
-from flyback.bench.measure import PREFIX, Plan
+from flyback.bench.measure import PREFIX, Plan, Sent
 from flyback.bench.run import run
 from flyback.cli.bench import _show
 from flyback.errors import BrokerError, ConfigurationError
+from flyback.landing import Stalled
 from flyback.local import process
 from flyback.local.kafka import KafkaBroker
+from flyback.local.process import ChildProcess
 from flyback.settings import Settings, load
-from flyback.stack import ProcessEnded
+from flyback.stack import ProcessEnded, Supervised
 from flyback.streams.topology import Topology
 
 TINY = Plan(seconds=2, event_bytes=500, events=1_000)
@@ -99,6 +102,29 @@ def test_a_worker_that_fails_leaves_its_log_and_nothing_else(settings: Settings,
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["worker.log"]
 
 
+def test_a_worker_that_stands_still_is_told_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "PATIENCE", 0.5)
+    still = Supervised("worker", tmp_path / "log", {})
+    still._child = ChildProcess("the worker", ["sleep", "60"], tmp_path / "log")
+    try:
+        with pytest.raises(Stalled, match=f"has taken 0 of 7 messages.*see {tmp_path}/log"):
+            processes._drained(still, "http://127.0.0.1:1", lambda moment: 0, 7, unheard)
+    finally:
+        still.stop()
+
+
+def test_events_that_are_not_in_the_topics_are_missed(settings: Settings, tmp_path: Path) -> None:
+    missing = pytest.raises(BrokerError, match="5 events were acknowledged, but the topics hold 0")
+    with missing, ground(settings, TINY, tmp_path) as place:
+        clients.consume(place.settings, TINY, Sent(predictions=5), unheard)
+
+
+def test_topics_that_cannot_be_deleted_are_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grounds, "_SECONDS", 0.5)
+    with pytest.raises(BrokerError, match=r"no Kafka answers.*\n.*--delete --topic 'bench-x\\\..\*'"):
+        grounds.delete_topics(load(bootstrap_servers="127.0.0.1:1", topic_prefix=f"{PREFIX}x."))
+
+
 def test_the_topics_are_like_those_that_are_installed(settings: Settings) -> None:
     assert installed(settings, None).partitions == settings.partitions
     topics.create(settings.model_copy(update={"partitions": 3}))
@@ -159,7 +185,7 @@ def test_rights_that_are_missing_are_named_before_anything_is_made(
             "super.users": "User:ANONYMOUS",
         },
     )
-    inside = AdminClient({"bootstrap.servers": f"127.0.0.1:{broker._internal_ports[0]}"})
+    inside = AdminClient({"bootstrap.servers": f"127.0.0.1:{broker._internal_ports[0]}", "log_level": 0})
     settings = load(
         bootstrap_servers=broker.bootstrap,
         security_protocol="SASL_PLAINTEXT",
@@ -183,6 +209,8 @@ def test_rights_that_are_missing_are_named_before_anything_is_made(
     assert "needs the rights (ACLs) to Create, Delete" in said
     assert f"with the prefix `{PREFIX}`" in said
     allow(AclOperation.DELETE, AclOperation.DESCRIBE_CONFIGS)
+    with pytest.raises(BrokerError, match=r"(?i)authorization failed.*; a bench needs the rights"):
+        run(settings, TINY, tmp_path, unheard)
     with ground(settings, TINY, tmp_path):
         assert [name for name in inside.list_topics(timeout=10).topics if name.startswith(PREFIX)]
     assert not [name for name in inside.list_topics(timeout=10).topics if name.startswith(PREFIX)]

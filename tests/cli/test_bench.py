@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -50,6 +51,16 @@ def test_much_is_not_written_without_being_asked_to(flyback: Flyback, kafka_boot
     assert said.code == 2
     assert "It writes at most 25,012 MB to Kafka" in said.err
     assert "give --yes" in said.err
+    assert topics_of(kafka_bootstrap, prefix_in(said.err)) == []
+
+
+def test_on_a_terminal_it_asks_before_it_writes_much(
+    flyback: Flyback, kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flyback.cli.bench.sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
+    said = flyback("bench", "--bootstrap", kafka_bootstrap, "--events", "10000000", stdin="n\n")
+    assert said.code == 1
+    assert "Go on? [y/N]" in said.err
     assert topics_of(kafka_bootstrap, prefix_in(said.err)) == []
 
 
