@@ -24,6 +24,7 @@ from confluent_kafka import Producer
 from benchmarks.job import Job
 from benchmarks.workload import texts
 from flyback import BufferFull, Client, model
+from flyback.delivery import producer_config
 from flyback.ids import new_id
 from flyback.schemas import wire
 from flyback.schemas.catalog import BundledCatalog
@@ -86,17 +87,7 @@ def sdk(settings: Settings, found: Iterator[dict[str, Any]]) -> dict[str, float]
 
 def bare(settings: Settings, events: int) -> dict[str, float]:
     """fastavro and confluent-kafka with the SDK's settings for delivery: no checks, no reports."""
-    producer = Producer(
-        settings.kafka(
-            **{
-                "enable.idempotence": True,
-                "partitioner": "murmur2_random",
-                "compression.type": settings.compression,
-                "linger.ms": settings.linger.total_seconds() * 1000,
-                "queue.buffering.max.messages": settings.buffer_events,
-            }
-        )
-    )
+    producer = Producer(producer_config(settings))
     topic, schema = Topology(settings).topic_of("Prediction"), bundled("Prediction").parsed
     header = wire.frame(BundledCatalog().id_for("Prediction", topic), b"")
     actor = {"kind": "MODEL", "name": "model-1", "version": "2026-11"}
