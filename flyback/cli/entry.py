@@ -13,6 +13,7 @@ _EXTRA_OF = {
     "doctor": "worker,sink",
     "bench": "worker,sink",
     "status": "sink",
+    "rates": "sink",
     "schemas": "registry",
     "up": "local",
     "demo": "demo",

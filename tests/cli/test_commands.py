@@ -41,6 +41,7 @@ def test_all_commands_of_the_documentation_are_there() -> None:
         "status",
         "doctor",
         "bench",
+        "rates",
         "demo",
     ]
     assert {path[0] for path in ALL if path} == set(documented)
