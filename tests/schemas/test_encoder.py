@@ -72,6 +72,15 @@ def test_what_the_encoder_refuses_is_written_by_fastavro() -> None:
     assert codec.body("Prediction", event) == by_fastavro("Prediction", event)
 
 
+@pytest.mark.parametrize("schema", ["int", ["null", "int"]])
+def test_a_whole_number_of_more_than_32_bits_is_left_to_fastavro(schema: Any) -> None:
+    # which writes it, but not where null may stand too
+    encode = encoder.compiled(fastavro.parse_schema(schema))
+    assert encode(2**31 - 1).endswith(b"\xfe\xff\xff\xff\x0f")
+    with pytest.raises(TypeError):
+        encode(2**31)
+
+
 @pytest.mark.parametrize("size", [0, 63, 64, 8_191, 8_192, 1_048_575, 1_048_576])
 def test_lengths_of_any_size_are_written(size: int) -> None:
     schema = fastavro.parse_schema("string")
