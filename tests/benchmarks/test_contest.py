@@ -126,7 +126,7 @@ def test_a_benchmark_gives_every_run_as_json(
     monkeypatch.setattr(sys, "argv", ["engine.py", "--bootstrap", "kafka:9092", "--json"])
     assert contest.command_line("engine", "", 9, lambda *_: [run("a", 9, 1.0), run("a", 9, 2.0, number=1)]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found.keys() == {"machine", "command", "runs"}
+    assert found.keys() == {"machine", "command", "table", "runs"}
     assert [(each["contender"], each["run"], each["cpu_seconds"]) for each in found["runs"]] == [
         ("a", 0, 1.0),
         ("a", 1, 2.0),
