@@ -16,7 +16,7 @@ from typing import Any
 import fastavro
 
 from flyback.errors import InvalidEvent
-from flyback.schemas import encoder, wire
+from flyback.schemas import wire
 
 Record = dict[str, Any]
 NAMESPACE = "flyback.v1"
@@ -59,11 +59,6 @@ class Schema:
         """fastavro's form, without logical types."""
         return fastavro.parse_schema(_plain(json.loads(self.text)))
 
-    @cached_property
-    def encode(self) -> encoder.Encoder:
-        """What writes a body fast, where it writes it at all."""
-        return encoder.compiled(self.parsed)
-
 
 @cache
 def bundled(record: str) -> Schema:
@@ -90,18 +85,9 @@ def encode(record: str, value: Record, schema_id: int) -> bytes:
 
 def body(record: str, value: Record) -> bytes:
     """The same without the frame."""
-    schema = bundled(record)
-    try:
-        return schema.encode(value)
-    except Exception:  # whatever it is, fastavro takes it or has the words for it
-        return _written(record, schema, value)
-
-
-def _written(record: str, schema: Schema, value: Record) -> bytes:
-    """The body by fastavro."""
     out = io.BytesIO()
     try:
-        fastavro.schemaless_writer(out, schema.parsed, value)
+        fastavro.schemaless_writer(out, bundled(record).parsed, value)
     except (TypeError, AttributeError, KeyError, OverflowError) as error:
         raise ValueError(f"{NAMESPACE}.{record}: {error}") from error
     return out.getvalue()
