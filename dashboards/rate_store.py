@@ -11,7 +11,7 @@ import pyarrow as pa
 from flyback.dashboards.questions import LABELS, Question, Row
 from flyback.streams.rates import Counts
 
-KEPT = timedelta(days=8)
+KEPT = timedelta(days=9)
 _COUNTS = ", ".join(Counts._fields)
 _LABELS = ", ".join(f'"{name}"' for name in LABELS)
 _SUMS = ", ".join(f"sum({name}) AS {name}" for name in Counts._fields)
