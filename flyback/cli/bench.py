@@ -58,7 +58,7 @@ def bench(
     are deleted at the end, and on Ctrl-C. Nothing that is installed is touched.
     """
     for needed in ("faust", "rocksdict", "deltalake"):  # by its processes, which start late
-        if needed not in sys.modules and find_spec(needed) is None:  # Faust, once imported, has no spec
+        if not _is_there(needed):
             raise ModuleNotFoundError(name=needed)
     from flyback import settings as all_settings
     from flyback.bench.events import LEAST_BYTES
@@ -155,3 +155,10 @@ def _details(report: Report) -> Iterator[tuple[str, str]]:
         f"{sink['commits']:,.0f} commits, {sink['disk_mb_per_second']:,.0f} MB/s to disk; "
         f"a plain file is written at {sink['disk_plain_mb_per_second']:,.0f} MB/s",
     )
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ValueError:  # it is imported already, and has no spec: Faust has none
+        return True

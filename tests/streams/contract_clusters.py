@@ -104,6 +104,7 @@ class Real:
         whole.close()
 
     def commit_without_an_answer(self, producer: Producer) -> None:
+        assert producer.flush(SECONDS) == 0  # else it may be these messages that no time is left for
         producer.commit_transaction(1e-6)
 
     @staticmethod
