@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -32,7 +33,8 @@ class Plain:
     def __init__(self, settings: Settings, events: Events, sent: Sent) -> None:
         self._failures: list[str] = []
         more = {"delivery.report.only.error": True, "on_delivery": self._reported, "log_level": 0}
-        self._producer: Producer | None = Producer(producer_config(settings) | more)
+        self._log = _Log()
+        self._producer: Producer | None = Producer(producer_config(settings) | more, logger=self._log)
         self._events = events
         self._sent = sent
         topology = Topology(settings)
@@ -63,7 +65,13 @@ class Plain:
     def flush(self) -> None:
         """Wait until everything is acknowledged. Raises BrokerError where something is not."""
         assert self._producer is not None
-        left = self._producer.flush(PATIENCE)
+        try:
+            left = self._producer.flush(PATIENCE)
+        except SystemError:  # a fatal error is lost where reports come right after it: the log still has it
+            self._producer.poll(0)
+            if not self._log.last:
+                raise
+            raise BrokerError(f"events cannot be sent: {self._log.last}") from None
         if left or self._failures:
             why = self._failures[0] if self._failures else f"Kafka did not take them in {PATIENCE:g} s"
             raise BrokerError(f"{left + len(self._failures)} events could not be sent: {why}")
@@ -80,6 +88,17 @@ class Plain:
     def _reported(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             self._failures.append(error.str())
+
+
+class _Log(logging.Logger):
+    """Keeps the last line."""
+
+    def __init__(self) -> None:
+        super().__init__("flyback.bench.kafka")
+        self.last = ""
+
+    def handle(self, record: logging.LogRecord) -> None:
+        self.last = record.getMessage()
 
 
 def produce(settings: Settings, plan: Plan, events: Events, sent: Sent, progress: Progress) -> Part:
