@@ -29,6 +29,7 @@ from benchmarks.latency_process import PATIENCE, Load, Seen
 from benchmarks.memory import peak_megabytes
 from flyback import endpoints, history, topics
 from flyback import settings as configuration
+from flyback.bench.measure import at_percent
 from flyback.cli import output
 from flyback.local.process import ChildProcess, free_port
 from flyback.settings import Settings
@@ -131,20 +132,17 @@ def latencies(load: Load, seen: Seen) -> dict[str, float]:
     """
     if len(seen) != load.corrections:
         raise Void(f"{len(seen)} of {load.corrections} corrections became an example within {PATIENCE:g} s")
-    whole = sorted((moment - sent) / 1000 for sent, _, _, moment in seen.values())
-    after = sorted((moment - arrived) / 1000 for _, arrived, _, moment in seen.values())
-    written = sorted((written - arrived) / 1000 for _, arrived, written, _ in seen.values())
-
-    def at(sorted_times: Sequence[float], percent: int) -> float:
-        return sorted_times[len(sorted_times) * percent // 100]
+    whole = [(moment - sent) / 1000 for sent, _, _, moment in seen.values()]
+    after = [(moment - arrived) / 1000 for _, arrived, _, moment in seen.values()]
+    written = [(written - arrived) / 1000 for _, arrived, written, _ in seen.values()]
 
     return {
-        "p50_ms": at(whole, 50),
-        "p99_ms": at(whole, 99),
-        "max_ms": whole[-1],
-        "p50_after_arrival_ms": at(after, 50),
-        "p99_after_arrival_ms": at(after, 99),
-        "p50_written_ms": at(written, 50),
+        "p50_ms": at_percent(whole, 50),
+        "p99_ms": at_percent(whole, 99),
+        "max_ms": max(whole),
+        "p50_after_arrival_ms": at_percent(after, 50),
+        "p99_after_arrival_ms": at_percent(after, 99),
+        "p50_written_ms": at_percent(written, 50),
     }
 
 

@@ -25,6 +25,7 @@ from confluent_kafka import Consumer, TopicPartition
 from benchmarks.workload import bulk_producer, send, texts
 from flyback import history
 from flyback import settings as configuration
+from flyback.bench.events import correction
 from flyback.schemas import codec
 from flyback.schemas.catalog import BundledCatalog
 from flyback.settings import Settings
@@ -33,6 +34,7 @@ from flyback.streams.topology import Topology, partition_for
 PATIENCE = 60.0
 _TEMPLATES = 50
 _TASK = b"task-00000000"  # stands for a task's id of the same length in an encoded event
+_TRUTH = "what would have been right " * 10
 _LOOK_SECONDS = 0.1  # between two queries
 
 Seen = dict[str, tuple[int, int, int, int]]
@@ -86,7 +88,10 @@ def send_all(settings: Settings, load: Load, begin: Callable[[], None]) -> None:
         if about is None:
             record, value = "Prediction", predictions[number % _TEMPLATES].replace(_TASK, key)
         else:
-            record, value = "Correction", codec.encode("Correction", _correction(key.decode()), correction_id)
+            record, value = (
+                "Correction",
+                codec.encode("Correction", correction(f"of-{key.decode()}", key.decode(), _TRUTH), correction_id),
+            )
         send(producer, topology.topic_of(record), partition_for(key, settings.partitions), key, value)
     assert producer.flush(PATIENCE) == 0, "not everything was acknowledged"
     assert not failures, f"{len(failures)} events were not taken: {failures[0]}"
@@ -179,23 +184,6 @@ def _predictions() -> Iterator[bytes]:
             "occurred_at": time.time_ns() // 1000,
         }
         yield codec.encode("Prediction", event, schema_id)
-
-
-def _correction(task_id: str) -> codec.Record:
-    return {
-        "correction_id": f"of-{task_id}",
-        "task_id": task_id,
-        "prediction_id": "p",
-        "verdict": "CORRECTED",
-        "output": {"content_type": "text/plain", "body": "what would have been right " * 10},
-        "author": {"kind": "HUMAN", "name": "ann", "version": ""},
-        "authority": 0,
-        "reason": None,
-        "error_category": None,
-        "sampling_probability": None,
-        "attributes": {},
-        "occurred_at": time.time_ns() // 1000,
-    }
 
 
 if __name__ == "__main__":

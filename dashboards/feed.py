@@ -92,13 +92,13 @@ class Feed:
                 self._follow()
             except (FlybackError, KafkaException) as error:
                 text = error.args[0].str() if isinstance(error, KafkaException) else str(error)
-                if self.following.phase != "waiting":
+                if self.following.phase == "waiting":
+                    pause = min(2 * pause, _AGAIN[1])
+                else:
+                    pause = _AGAIN[0]
                     log.warning("failure rates are not read", reason=text)
                 self._now(phase="waiting", error=text)
                 self._stopping.wait(pause)
-                pause = min(2 * pause, _AGAIN[1])
-            else:
-                pause = _AGAIN[0]
 
     def _follow(self) -> None:
         """With one consumer, for as long as it gets answers. One that lost its brokers does not always find them."""

@@ -1,4 +1,4 @@
-"""What workers and sinks say of themselves on `/healthz`."""
+"""What workers and sinks say of themselves on `/healthz` and `/metrics`."""
 
 from __future__ import annotations
 
@@ -55,6 +55,15 @@ def health(address: str, seconds: float = _SECONDS) -> dict[str, Any]:
     except (OSError, HTTPException, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def metrics(address: str, seconds: float = _SECONDS) -> str:
+    """What the process at one address exposes for Prometheus; "" where nothing answers, or not to the end."""
+    try:
+        with urlopen(f"http://{address}/metrics", timeout=seconds) as answer:
+            return str(answer.read().decode())
+    except (OSError, HTTPException):
+        return ""
 
 
 def _read(address: str, seconds: float) -> Any:

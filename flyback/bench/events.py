@@ -36,20 +36,20 @@ class Events:
         count = max(20, min(4_000, _TEMPLATE_BYTES // event_bytes))
         ids = {record: BundledCatalog().id_for(record, "") for record in ("Prediction", "Correction")}
 
-        def room(record: str, event: Record) -> int:
-            return event_bytes - len(codec.encode(record, event, ids[record])) - 4  # each text's length takes two more
-
         def encoded(record: str, event: Record) -> bytes:
             return codec.encode(record, event, ids[record])
+
+        def room(record: str, event: Record) -> int:
+            return event_bytes - len(encoded(record, event)) - 4  # each text's length takes two more
 
         free = room("Prediction", _prediction("", ""))
         chance = random.Random(1)
         asked = texts(chance, free * 3 // 5, count)
         answered = texts(chance, free - free * 3 // 5, count)
-        true = texts(chance, room("Correction", _correction("")), count)
+        true = texts(chance, room("Correction", correction("c", _TASK.decode(), "")), count)
         self._texts = list(zip(asked, answered, strict=True))
         self._predictions = [encoded("Prediction", _prediction(*pair)) for pair in self._texts]
-        self._corrections = [encoded("Correction", _correction(text)) for text in true]
+        self._corrections = [encoded("Correction", correction("c", _TASK.decode(), text)) for text in true]
 
     def prediction(self, number: int) -> tuple[bytes, bytes]:
         """Key and value of the prediction of task `number`."""
@@ -98,10 +98,11 @@ def _prediction(asked: str, answered: str) -> Record:
     }
 
 
-def _correction(true: str) -> Record:
+def correction(correction_id: str, task_id: str, true: str) -> Record:
+    """A correction, made now, of the task's prediction `p`."""
     return {
-        "correction_id": "c",
-        "task_id": _TASK.decode(),
+        "correction_id": correction_id,
+        "task_id": task_id,
         "prediction_id": "p",
         "verdict": "CORRECTED",
         "output": _text(true),

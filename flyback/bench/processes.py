@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from http.client import HTTPException
 from pathlib import Path
-from urllib.request import urlopen
 
 from confluent_kafka import Consumer, TopicPartition
 
-from flyback import history
+from flyback import endpoints, history
 from flyback.bench.clients import PATIENCE, Plain
 from flyback.bench.events import CORRECTED, Events, key
 from flyback.bench.ground import Ground
@@ -177,10 +175,8 @@ def _moment(endpoint: str) -> Moment | None:
     """What the process says now; None where it does not answer (yet)."""
     from prometheus_client.parser import text_string_to_metric_families
 
-    try:
-        with urlopen(f"{endpoint}/metrics", timeout=2) as answer:
-            said = answer.read().decode()
-    except (OSError, HTTPException):
+    said = endpoints.metrics(endpoint.removeprefix("http://"), seconds=2)
+    if not said:
         return None
     counts = {
         (sample.name, next(iter(sample.labels.values()), "")): sample.value
