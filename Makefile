@@ -33,8 +33,9 @@ soak: $(VENV)/.dev ## the same for hours: EVENTS=1000000 and KILLS=100 in the mi
 bench: $(VENV)/.dev ## measure everything in small, some ten minutes (ARGS="--only lake" one thing)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-bench-full: $(VENV)/.dev ## the same for hours, into docs/performance.md; nothing should run beside it
+bench-full: $(VENV)/.dev ## the same for hours, into docs/performance.md and capacity.md; nothing should run beside it
 	@$(BIN)/python -m benchmarks --full --results docs/performance --page docs/performance.md $(ARGS)
+	@$(BIN)/python -m benchmarks.capacity --results docs/performance --page docs/capacity.md
 
 lint: $(VENV)/.dev ## check style and formatting
 	@$(BIN)/ruff check .

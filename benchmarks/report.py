@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks import goals, plots
@@ -16,7 +17,14 @@ def write(results: Results, page: Path) -> None:
     A page that does not exist is made of all that was measured.
     """
     parts = sections(results, page)
-    text = page.read_text(encoding="utf-8") if page.exists() else _page(parts)
+    if not page.exists():
+        page.write_text(_page(parts), encoding="utf-8")
+    fill(page, parts)
+
+
+def fill(page: Path, parts: Mapping[str, str]) -> None:
+    """Replace what stands between the marks of these names, as far as the page has them."""
+    text = page.read_text(encoding="utf-8")
     for name, part in parts.items():
         before, mark, rest = text.partition(_BEGIN.format(name))
         if mark:

@@ -117,10 +117,12 @@ def digest(connection: Any, record: str, source: str) -> tuple[int, int]:
 
 
 def check_lake(folder: Path, wanted: Digests) -> Mapping[str, Any]:
-    """Every row once in the tables; how many commits they were."""
+    """Every row once in the tables; how many commits they were, and how large a row is."""
     with lake(folder / "lake") as found:
         same({record: digest(found, record, f"raw.{table}") for record, table in _TABLES.items() if record}, wanted)
-        return {"commits": sum(version or 0 for version in found.versions.values())}
+        commits = sum(version or 0 for version in found.versions.values())
+    size = sum(file.stat().st_size for file in (folder / "lake").rglob("*.parquet"))
+    return {"commits": commits, "bytes_per_row": size / sum(rows for rows, _ in wanted.values())}
 
 
 def check_plain(folder: Path, wanted: Digests) -> Mapping[str, Any]:
