@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
@@ -64,7 +64,7 @@ class Question:
         if self.step is not None:
             start = [f'time_bucket(INTERVAL {self.step // _MINUTE} MINUTE, "minute") AS start']
         conditions = [f'"minute" >= {_time(self.since)}', f'"minute" < {_time(self.until)}']
-        conditions += [f'"{name}" IN ({", ".join(map(_text, values))})' for name, values in self.where.items()]
+        conditions += [f'"{name}" IN ({", ".join(map(literal, values))})' for name, values in self.where.items()]
         sums = [f"coalesce(sum({name}), 0)::HUGEINT AS {name}" for name in Counts._fields]
         lines = [
             f"SELECT {', '.join([*start, *labels, *sums])}",
@@ -88,6 +88,21 @@ class Question:
             for row in found
         ]
 
+    def ask_courses(self, connection: DuckDBPyConnection, source: str = "failure_rates") -> list[Course]:
+        """One course for each combination of the labels; the question has a step, and labels."""
+        keys = ", ".join(f'"{name}"' for name in self.by)
+        sums = ", ".join(f"sum({name})::HUGEINT" for name in Counts._fields)
+        steps = ", ".join(f"list({name}::BIGINT)" for name in ("epoch(start)", *Course._steps()))
+        asked = f"SELECT {keys}, {sums}, {steps} FROM ({self.sql(source)}) GROUP BY {keys}"
+        named, summed = len(self.by), len(self.by) + len(Counts._fields)
+        return [
+            Course(
+                Row(None, dict(zip(self.by, row[:named], strict=True)), Counts(*map(int, row[named:summed]))),
+                *row[summed:],
+            )
+            for row in connection.execute(asked).fetchall()
+        ]
+
 
 class Row(NamedTuple):
     """Counts of one part of the time (None: of all of it) and one value of each label asked for."""
@@ -104,17 +119,39 @@ class Row(NamedTuple):
             "predictions": self.counts.predictions,
             "reviewed": self.counts.reviewed,
             "failures": self.counts.failures,
-            "rate": _plain(plain_rate(self.counts)),
-            "weighted_rate": _plain(weighted_rate(self.counts)),
+            "rate": plain(plain_rate(self.counts)),
+            "weighted_rate": plain(weighted_rate(self.counts)),
         }
 
 
-def worst_first(rows: Sequence[Row]) -> list[Row]:
+class Course(NamedTuple):
+    """What a row is over all steps, and some of the counts of each step that has any, in no order."""
+
+    row: Row
+    starts: list[int]
+    """Unix seconds."""
+    reviewed: list[int]
+    failures: list[int]
+    sum_w: list[int]
+    sum_wy: list[int]
+
+    @classmethod
+    def _steps(cls) -> tuple[str, ...]:
+        return cls._fields[2:]
+
+
+def worst_first(rows: Sequence[Row], rate: Callable[[Counts], Estimate] = plain_rate) -> list[Row]:
     """By what the rate is at least: three failures of three reviews tell less than 300 of 900."""
-    return sorted(rows, key=lambda row: (plain_rate(row.counts).low, row.counts.failures), reverse=True)
+    return sorted(rows, key=lambda row: badness(row.counts, rate), reverse=True)
 
 
-def _plain(estimate: Estimate) -> dict[str, float | int | None]:
+def badness(counts: Counts, rate: Callable[[Counts], Estimate] = plain_rate) -> tuple[float, int, int]:
+    """What is worse is larger."""
+    return rate(counts).low, counts.failures, counts.predictions
+
+
+def plain(estimate: Estimate) -> dict[str, float | int | None]:
+    """For JSON."""
     return {"value": estimate.rate, "low": estimate.low, "high": estimate.high, "reviews": estimate.reviews}
 
 
@@ -126,5 +163,6 @@ def _time(moment: datetime) -> str:
     return f"TIMESTAMPTZ '{moment.astimezone(UTC).isoformat()}'"
 
 
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
+def literal(value: datetime | str) -> str:
+    """As SQL has it."""
+    return _time(value) if isinstance(value, datetime) else "'" + value.replace("'", "''") + "'"

@@ -1,6 +1,6 @@
 """Every metric of Flyback, once: name, meaning, unit, labels. All are `flyback_*`, in base units.
 
-Labels are bounded: topics, tables, reasons, causes, at most 200 segments; never a task, an actor or a person.
+Labels are bounded: topics, tables, reasons, causes, rules, at most 200 segments; never a task, an actor or a person.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LAG = _gauge(
 )
 WAITS = _counter(
     "flyback_waits",
-    "Times a process waited for something outside: registry, unknown_schema, broker, lake, windows.",
+    "Times a process waited for something outside: registry, unknown_schema, broker, lake, windows, alerts.",
     ["cause"],
 )
 DEAD_LETTERS = _counter(
@@ -77,6 +77,25 @@ APP_SKIPPED = _counter(
     "flyback_app_skipped", "Messages of our own topics that the worker's app cannot read.", ["topic", "reason"]
 )
 
+# The watch over the alert rules, in one worker of the group
+ALERTS_OPEN = _gauge(
+    "flyback_alerts_open",
+    "Alerts that are pending or firing, of the one worker that watches.",
+    [
+        "rule",
+        "state",
+    ],
+)
+ALERT_EVALUATIONS = _counter("flyback_alert_evaluations", "Times all alert rules were looked at.")
+ALERT_LAST_EVALUATION = _gauge(
+    "flyback_alert_last_evaluation_timestamp_seconds", "Unix time of the minute that was looked at last."
+)
+ALERT_DELIVERIES = _counter(
+    "flyback_alert_deliveries",
+    "Attempts to tell the webhook by outcome: delivered, failed or dead_lettered.",
+    ["outcome"],
+)
+
 # Sink
 SINK_ROWS = _counter("flyback_sink_rows", "Rows committed to the lake.", ["table"])
 SINK_COMMITS = _counter("flyback_sink_commits", "Commits to the lake.", ["table"])
@@ -85,6 +104,13 @@ SINK_COMMIT_SECONDS = _histogram(
 )
 SINK_SKIPPED = _counter(
     "flyback_sink_skipped", "Messages that are no row: the engine dead-lettered them.", ["topic", "reason"]
+)
+
+# Dashboard
+DASHBOARD_VIEWERS = _gauge("flyback_dashboard_viewers", "Live pages that are open.")
+DASHBOARD_VIEWS = _gauge("flyback_dashboard_views", "Different views that they show.")
+DASHBOARD_TICK_SECONDS = _histogram(
+    "flyback_dashboard_tick_seconds", "Time to compute all views that are looked at once.", buckets=_LATENCY
 )
 
 

@@ -165,6 +165,17 @@ class Settings(BaseSettings):
         "FLYBACK_MAX_DEAD_LETTERS", 1_000, "Dead letters in one minute after which a worker or a sink stops.", ge=1
     )
 
+    # Alerts
+    alert_rules: Path | None = _env(
+        "FLYBACK_ALERT_RULES", None, "TOML file with the alert rules; without it the built-in ones hold."
+    )
+    alert_webhook_url: SecretStr | None = _env(
+        "FLYBACK_ALERT_WEBHOOK_URL", None, "Where alerts are sent that fire or are resolved, http:// or https://."
+    )
+    alert_webhook_secret: SecretStr | None = _env(
+        "FLYBACK_ALERT_WEBHOOK_SECRET", None, "What these messages are signed with; needed where there is a webhook."
+    )
+
     # Lake
     lake: str = _env("FLYBACK_LAKE", "flyback-data/lake", "Folder or s3:// address of the lake.")
     commit_interval: Duration = _env(
@@ -211,6 +222,15 @@ class Settings(BaseSettings):
     sink_http_port: int = _env(
         "FLYBACK_SINK_HTTP_PORT", 9465, "Port of the sink's endpoint; 0: any free one.", ge=0, le=65535
     )
+    dashboard_host: str = _env("FLYBACK_DASHBOARD_HOST", "127.0.0.1", "Address that the dashboard listens on.")
+    dashboard_port: int = _env(
+        "FLYBACK_DASHBOARD_PORT", 9466, "Port of the dashboard; 0: any free one.", ge=0, le=65535
+    )
+    dashboard_token: SecretStr | None = _env(
+        "FLYBACK_DASHBOARD_TOKEN", None, "Who knows it may look: a bearer token, or the password of any user."
+    )
+    dashboard_user: str | None = _env("FLYBACK_DASHBOARD_USER", None, "User who may look.")
+    dashboard_password: SecretStr | None = _env("FLYBACK_DASHBOARD_PASSWORD", None, "Password of that user.")
     log_level: Literal["debug", "info", "warning", "error"] = _env(
         "FLYBACK_LOG_LEVEL", "info", "Least severe log lines to write."
     )

@@ -1,5 +1,5 @@
 -- Every prediction with what decides about it: its winning correction, else its deciding grade.
--- `failed` is NULL where neither is there. `sampling_probability` is that of the one that decides.
+-- `failed` is NULL where neither is there. `sampling_probability` and `decided_at` are those of the one that decides.
 -- Few predictions have more than one correction, or one more than once: only of these the winner is looked for.
 WITH several AS (
     SELECT task_id, prediction_id
@@ -30,7 +30,8 @@ deciding AS (
         prediction_id,
         max(grade_id) AS grade_id,
         arg_max(NOT passed, grade_id) AS failed,
-        arg_max_null(sampling_probability, grade_id) AS sampling_probability
+        arg_max_null(sampling_probability, grade_id) AS sampling_probability,
+        arg_max(occurred_at, grade_id) AS occurred_at
     FROM grades
     WHERE passed IS NOT NULL
     GROUP BY task_id, prediction_id
@@ -51,6 +52,7 @@ SELECT
         WHEN correction.correction_id IS NOT NULL THEN correction.sampling_probability
         ELSE grade.sampling_probability
     END AS sampling_probability,
+    coalesce(correction.occurred_at, grade.occurred_at) AS decided_at,
     answer._partition
 FROM predictions AS answer
 LEFT JOIN winning AS correction USING (task_id, prediction_id)

@@ -49,7 +49,8 @@ WITH winning AS (
                 'correction_id': correction_id,
                 'verdict': verdict,
                 'failed': verdict <> 'CONFIRMED',
-                'probability': sampling_probability
+                'probability': sampling_probability,
+                'at': occurred_at
             }
             ORDER BY authority DESC, occurred_at DESC, correction_id DESC
         ) AS correction
@@ -61,7 +62,7 @@ deciding AS (
         task_id,
         prediction_id,
         first(
-            {'grade_id': grade_id, 'failed': NOT passed, 'probability': sampling_probability}
+            {'grade_id': grade_id, 'failed': NOT passed, 'probability': sampling_probability, 'at': occurred_at}
             ORDER BY grade_id DESC
         ) AS grade
     FROM plain.grades
@@ -81,6 +82,7 @@ SELECT
     CASE WHEN correction.correction_id IS NOT NULL THEN correction.failed ELSE grade.failed END AS failed,
     CASE WHEN correction.correction_id IS NOT NULL THEN correction.probability ELSE grade.probability END
         AS sampling_probability,
+    CASE WHEN correction.correction_id IS NOT NULL THEN correction.at ELSE grade.at END AS decided_at,
     answer._partition
 FROM plain.predictions AS answer
 LEFT JOIN winning USING (task_id, prediction_id)

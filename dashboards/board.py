@@ -1,0 +1,198 @@
+"""All that is shown, put together: of each view its parts as JSON, from the counts, the lake and the health check."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from flyback.dashboards import parts
+from flyback.dashboards.feed import Following
+from flyback.dashboards.lake_queries import Alerts, Counted, Cursor, DeadLetters, Episode, Failures, Latency, Query
+from flyback.dashboards.lake_reader import LakeReader
+from flyback.dashboards.parts import Mark, NotYet, Part
+from flyback.dashboards.questions import Course, Question, Row
+from flyback.dashboards.rate_store import KEPT, RateStore
+from flyback.dashboards.refreshed import Refreshed
+from flyback.dashboards.view import View
+from flyback.errors import FlybackError
+
+HealthCheck = Callable[[], Part]
+"""How workers and sinks are: verdict, problems, lags, last_commit, restoring. May take seconds, raises FlybackError."""
+
+HEALTH_SECONDS = 5.0
+PATIENCE = 10.0
+"""Seconds that a request waits for what is slow."""
+_REMEMBERED = 100  # views whose parts are kept: in most seconds nothing changes
+
+
+class Board:
+    """What everybody is shown. `live` never waits, the others do, for up to PATIENCE."""
+
+    def __init__(
+        self,
+        store: RateStore,
+        lake: LakeReader,
+        following: Callable[[], Following],
+        health: HealthCheck | None = None,
+    ) -> None:
+        self._store = store
+        self._lake = lake
+        self._following = following
+        self._health = Refreshed(health, HEALTH_SECONDS) if health is not None else None
+        self._kept: OrderedDict[View, tuple[object, dict[str, Part]]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def status(self, now: datetime) -> Part:
+        """How far the counts are read, and the server's clock."""
+        return {"now": now.isoformat(), **self._following().plain(time.monotonic())}
+
+    def live(self, view: View, now: datetime) -> Mapping[str, bytes]:
+        """The parts of a view as JSON, those left out that are still looked for."""
+        return {name: encode(part) for name, part in self.parts(view, now, 0.0).items()}
+
+    def parts(self, view: View, now: datetime, wait: float = PATIENCE) -> dict[str, Part]:
+        """The parts of a view, those left out that are not there within `wait` seconds."""
+        makers: dict[str, Callable[[], Part]] = {
+            "failures": lambda: self.failures(failures_of(view, now), wait),
+            "alerts": lambda: self.alerts(wait),
+            "health": lambda: self.health(now, wait),
+        }
+        found = self._of_counts(view, now, wait)
+        for name, make in makers.items():
+            with contextlib.suppress(NotYet):
+                found[name] = make()
+        return found
+
+    def rates(self, view: View, now: datetime) -> Part:
+        """What `flyback rates --json` says. Raises NotYet, LakeError."""
+        return parts.rates(view, now, _Answers(self._store, self._lake, now, PATIENCE))
+
+    def failures(self, query: Failures, wait: float = PATIENCE) -> Part:
+        """Raises NotYet."""
+        return self._of_lake(query, wait)
+
+    def episode(self, task_id: str) -> Part:
+        """{} where there is none. Raises NotYet, LakeError."""
+        found: Part = self._lake.ask(Episode(task_id), PATIENCE)
+        return found
+
+    def alerts(self, wait: float = PATIENCE) -> Part:
+        """Raises NotYet."""
+        found = self._of_lake(Alerts(), wait)
+        return {name: value for name, value in found.items() if name != "fired"}
+
+    def health(self, now: datetime, wait: float = PATIENCE) -> Part:
+        """Raises NotYet."""
+        said: Part = {"problems": [], "lags": [], "last_commit": {"worker": None, "sink": None}, "restoring": []}
+        try:
+            if self._health is None:
+                said["verdict"] = "unknown"
+            elif found := self._health.wait(wait) if wait else self._health.latest():
+                said |= found
+            else:
+                raise NotYet
+        except TimeoutError:
+            raise NotYet from None
+        except FlybackError as error:
+            said |= {"verdict": "unknown", "problems": [str(error)]}
+        return said | self._of_lake(DeadLetters(now.replace(minute=0, second=0, microsecond=0)), wait)
+
+    def _of_lake(self, query: Query, wait: float) -> Part:
+        """An error of the lake is a part of the answer: the rest of the page is well."""
+        try:
+            found: Part = self._lake.ask(query, wait)
+        except FlybackError as error:
+            return {**query.nothing, "error": str(error)}
+        return found
+
+    def _of_counts(self, view: View, now: datetime, wait: float) -> dict[str, Part]:
+        """Headline, chart and table. Computed once for each change of the counts, the alerts, and the minute."""
+        answers = _Answers(self._store, self._lake, now, wait)
+        fired = self._or(Alerts(), wait, {"fired": []})["fired"]
+        state = (self._store.changes, now.replace(second=0, microsecond=0), len(fired))
+        with self._lock:
+            kept, found = self._kept.get(view, (None, {}))
+        if kept != state or answers.of_lake(view.question(now)):
+            found = {}
+            marks = [*parts.version_marks(view, self._store.appearances()), *map(_mark, fired)]
+            makers: dict[str, Callable[[], Part]] = {
+                "headline": lambda: parts.headline(view, now, answers),
+                "chart": lambda: parts.chart(view, now, answers, marks),
+                "table": lambda: parts.table(view, now, answers),
+            }
+            for name, make in makers.items():
+                try:
+                    with contextlib.suppress(NotYet):
+                        found[name] = make()
+                except FlybackError as error:
+                    found[name] = {"error": str(error)}
+            self._keep(view, state, found)
+        with_latency = {**found}
+        if "headline" in found:
+            with_latency["headline"] = {**found["headline"], **self._or(Latency(), wait, Latency.nothing)}
+        return with_latency
+
+    def _keep(self, view: View, state: object, found: dict[str, Part]) -> None:
+        waits = found.get("headline", {}).get("before", {}) is None
+        with self._lock:
+            self._kept[view] = (None if waits else state), found
+            self._kept.move_to_end(view)
+            if len(self._kept) > _REMEMBERED:
+                self._kept.popitem(last=False)
+
+    def _or(self, query: Query, wait: float, otherwise: Part) -> Part:
+        try:
+            found: Part = self._lake.ask(query, wait)
+        except (NotYet, FlybackError):
+            return otherwise
+        return found
+
+
+class _Answers:
+    """The counts in memory, and for what is older than those the lake."""
+
+    def __init__(self, store: RateStore, lake: LakeReader, now: datetime, wait: float) -> None:
+        self._store = store
+        self._lake = lake
+        self._oldest = now - KEPT
+        self._wait = wait
+
+    def of_lake(self, question: Question) -> bool:
+        return question.since < self._oldest
+
+    def ask(self, question: Question) -> list[Row]:
+        if not self.of_lake(question):
+            return self._store.ask(question)
+        found: list[Row] = self._lake.ask(Counted(question), self._wait)
+        return found
+
+    def courses(self, question: Question) -> list[Course]:
+        if not self.of_lake(question):
+            return self._store.courses(question)
+        found: list[Course] = self._lake.ask(Counted(question, courses=True), self._wait)
+        return found
+
+
+def failures_of(view: View, now: datetime, limit: int = 20, before: Cursor | None = None) -> Failures:
+    """The newest ones of a view, or those that follow."""
+    asked = view.question(now)
+    return Failures(asked.since, asked.until, view.where, view.find, limit, before)
+
+
+def encode(part: Any) -> bytes:
+    """As JSON. Not for what could be put into HTML."""
+    return json.dumps(part, ensure_ascii=False, separators=(",", ":"), default=_plain).encode()
+
+
+def _plain(value: object) -> str:
+    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _mark(fired: Part) -> Mark:
+    return Mark(datetime.fromisoformat(fired["at"]), "alert", fired["text"])
