@@ -45,17 +45,23 @@ class Sources:
 
         Raises TopicMismatch where one is missing, BrokerError.
         """
+        try:
+            return self._ask(list(topics))
+        except BrokerError:
+            self._admin = None  # one of librdkafka 2.16 that lost its only broker may never find it again
+            raise
+
+    def _ask(self, topics: list[str]) -> dict[str, Source]:
         if self._admin is None:
             self._admin = AdminClient(self._settings.kafka() | {"error_cb": self._login, "logger": LIBRDKAFKA})
         described = {}
         try:
             cluster_id = self._login.metadata(self._admin, _TIMEOUT).cluster_id or ""
-            asked = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=_TIMEOUT)
+            asked = self._admin.describe_topics(TopicCollection(topics), request_timeout=_TIMEOUT)
             for topic, answer in asked.items():
                 found = _described(topic, answer)
                 described[topic] = Source(cluster_id, str(found.topic_id), len(found.partitions))
         except KafkaException as error:
-            self._admin = None  # after a broker's restart one of librdkafka 2.16 may wait for its controller for ever
             raise BrokerError(f"Kafka at {self._settings.bootstrap_servers}: {error.args[0].str()}") from error
         return described
 
