@@ -1,4 +1,4 @@
-# One image for worker, sink and the command line: `docker run flyback:0.1.0 worker`.
+# One image for worker, sink, dashboard and the command line: `docker run flyback:0.1.0 worker`.
 
 FROM python:3.12-slim AS build
 RUN python -m venv /opt/flyback
@@ -21,14 +21,16 @@ FROM python:3.12-slim
 RUN useradd --system --uid 10001 --home-dir /var/lib/flyback flyback \
     && install -d -o flyback -g flyback /var/lib/flyback /var/lib/flyback/state /var/lib/flyback/lake
 COPY --from=build /opt/flyback /opt/flyback
-# A container runs one process, so worker and sink can have the same port.
+# A container runs one process, so all can have the same port.
 ENV PATH=/opt/flyback/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     FLYBACK_STATE_DIR=/var/lib/flyback/state \
     FLYBACK_LAKE=/var/lib/flyback/lake \
     FLYBACK_HTTP_HOST=0.0.0.0 \
     FLYBACK_WORKER_HTTP_PORT=9464 \
-    FLYBACK_SINK_HTTP_PORT=9464
+    FLYBACK_SINK_HTTP_PORT=9464 \
+    FLYBACK_DASHBOARD_HOST=0.0.0.0 \
+    FLYBACK_DASHBOARD_PORT=9464
 USER flyback
 WORKDIR /var/lib/flyback
 EXPOSE 9464

@@ -7,6 +7,7 @@ import binascii
 import hmac
 import ipaddress
 from dataclasses import dataclass
+from typing import Literal
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -40,12 +41,16 @@ _CHALLENGE = 'Basic realm="flyback", charset="UTF-8"'
 
 @dataclass(frozen=True, repr=False)
 class Access:
-    """What a request must bring. With neither a token nor a user anybody may look, by one of `hosts` if there are."""
+    """What a request must bring. With neither a token nor a user anybody may look who can reach it.
+
+    Then the name that a browser was given is looked at: any page could give this server a name of its own, and read it
+    from the browser of somebody who can (DNS rebinding). `reach` says which names are well.
+    """
 
     token: str | None = None
     user: str | None = None
     password: str | None = None
-    hosts: tuple[str, ...] = ()
+    reach: Literal["machine", "network"] = "machine"
 
     @classmethod
     def of(cls, settings: Settings, host: str, insecure: bool = False) -> Access:
@@ -59,14 +64,14 @@ class Access:
         if token is not None or password is not None:
             return cls(token, settings.dashboard_user, password)
         if is_loopback(host):
-            return cls(hosts=_LOOPBACK_NAMES)
+            return cls()
         if not insecure:
             raise ConfigurationError(
                 f"the dashboard shows what people wrote, and {host} can be reached by others: set "
                 "FLYBACK_DASHBOARD_TOKEN, or FLYBACK_DASHBOARD_USER and FLYBACK_DASHBOARD_PASSWORD (or the variables "
                 "with _FILE); --insecure lets everybody look"
             )
-        return cls()
+        return cls(reach="network")
 
     @property
     def guarded(self) -> bool:
@@ -88,10 +93,16 @@ class Access:
         known, fits, is_token = _same(self.user, user), _same(self.password, password), _same(self.token, password)
         return (known and fits) or is_token
 
-    def knows(self, host: str) -> bool:
-        """Whether the address that a browser was given is ours: else any page could read this one by its own name."""
+    def misnamed(self, host: str) -> str | None:
+        """What is wrong with a request to this `host[:port]`, None where nothing is."""
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
-        return not self.hosts or name.lower() in self.hosts
+        if self.guarded or name.lower() in _LOOPBACK_NAMES:
+            return None
+        if self.reach == "machine":
+            return f"not known by this name: open one of {', '.join(_LOOPBACK_NAMES)}, or set a token"
+        # nobody else can give it one of these
+        named = "." in name and not _is_address(name.strip("[]"))
+        return "not known by this name: open it by its IP address, or set a token" if named or not name else None
 
 
 class Guard:
@@ -128,19 +139,26 @@ class Guard:
         headers = Headers(scope=scope)
         if scope["path"] in OPEN:
             return None
-        if not self._access.knows(headers.get("host", "")):
-            return _error(421, f"not known by this name: open one of {', '.join(_LOOPBACK_NAMES)}, or set a token")
-        if self._access.guarded and not self._access.allows(headers.get("authorization", "")):
+        if wrong := self._access.misnamed(headers.get("host", "")):
+            return _error(421, wrong)
+        # headers come as Latin-1, what people write in them is UTF-8
+        given = headers.get("authorization", "").encode("latin-1").decode(errors="replace")
+        if self._access.guarded and not self._access.allows(given):
             return _error(401, "give the token, or user and password", {"WWW-Authenticate": _CHALLENGE})
         return None
 
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach what listens there."""
+    return ipaddress.ip_address(host).is_loopback if _is_address(host) else host == "localhost"
+
+
+def _is_address(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        ipaddress.ip_address(host)
     except ValueError:
-        return host == "localhost"
+        return False
+    return True
 
 
 def _error(status: int, text: str, headers: dict[str, str] | None = None) -> JSONResponse:

@@ -32,7 +32,7 @@ _REMEMBERED = 100  # views whose parts are kept: in most seconds nothing changes
 
 
 class Board:
-    """What everybody is shown. `live` never waits, the others do, for up to PATIENCE."""
+    """What everybody is shown. `live` never waits; the others do, for up to `patience` seconds."""
 
     def __init__(
         self,
@@ -40,10 +40,12 @@ class Board:
         lake: LakeReader,
         following: Callable[[], Following],
         health: HealthCheck | None = None,
+        patience: float = PATIENCE,
     ) -> None:
         self._store = store
         self._lake = lake
         self._following = following
+        self._patience = patience
         self._health = Refreshed(health, HEALTH_SECONDS) if health is not None else None
         self._kept: OrderedDict[View, tuple[object, dict[str, Part]]] = OrderedDict()
         self._lock = threading.Lock()
@@ -54,14 +56,38 @@ class Board:
 
     def live(self, view: View, now: datetime) -> Mapping[str, bytes]:
         """The parts of a view as JSON, those left out that are still looked for."""
-        return {name: encode(part) for name, part in self.parts(view, now, 0.0).items()}
+        return {name: encode(part) for name, part in self._parts(view, now, 0.0).items()}
 
-    def parts(self, view: View, now: datetime, wait: float = PATIENCE) -> dict[str, Part]:
-        """The parts of a view, those left out that are not there within `wait` seconds."""
+    def parts(self, view: View, now: datetime) -> dict[str, Part]:
+        """The parts of a view, those left out that are not there in time."""
+        return self._parts(view, now, self._patience)
+
+    def rates(self, view: View, now: datetime) -> Part:
+        """What `flyback rates --json` says. Raises NotYet, LakeError."""
+        return parts.rates(view, now, _Answers(self._store, self._lake, now, self._patience))
+
+    def failures(self, query: Failures) -> Part:
+        """Raises NotYet."""
+        return self._of_lake(query, self._patience)
+
+    def episode(self, task_id: str) -> Part:
+        """{} where there is none. Raises NotYet, LakeError."""
+        found: Part = self._lake.ask(Episode(task_id), self._patience)
+        return found
+
+    def alerts(self) -> Part:
+        """Raises NotYet."""
+        return self._alerts(self._patience)
+
+    def health(self, now: datetime) -> Part:
+        """Raises NotYet."""
+        return self._of_health(now, self._patience)
+
+    def _parts(self, view: View, now: datetime, wait: float) -> dict[str, Part]:
         makers: dict[str, Callable[[], Part]] = {
-            "failures": lambda: self.failures(failures_of(view, now), wait),
-            "alerts": lambda: self.alerts(wait),
-            "health": lambda: self.health(now, wait),
+            "failures": lambda: self._of_lake(failures_of(view, now), wait),
+            "alerts": lambda: self._alerts(wait),
+            "health": lambda: self._of_health(now, wait),
         }
         found = self._of_counts(view, now, wait)
         for name, make in makers.items():
@@ -69,26 +95,11 @@ class Board:
                 found[name] = make()
         return found
 
-    def rates(self, view: View, now: datetime) -> Part:
-        """What `flyback rates --json` says. Raises NotYet, LakeError."""
-        return parts.rates(view, now, _Answers(self._store, self._lake, now, PATIENCE))
-
-    def failures(self, query: Failures, wait: float = PATIENCE) -> Part:
-        """Raises NotYet."""
-        return self._of_lake(query, wait)
-
-    def episode(self, task_id: str) -> Part:
-        """{} where there is none. Raises NotYet, LakeError."""
-        found: Part = self._lake.ask(Episode(task_id), PATIENCE)
-        return found
-
-    def alerts(self, wait: float = PATIENCE) -> Part:
-        """Raises NotYet."""
+    def _alerts(self, wait: float) -> Part:
         found = self._of_lake(Alerts(), wait)
         return {name: value for name, value in found.items() if name != "fired"}
 
-    def health(self, now: datetime, wait: float = PATIENCE) -> Part:
-        """Raises NotYet."""
+    def _of_health(self, now: datetime, wait: float) -> Part:
         said: Part = {"problems": [], "lags": [], "last_commit": {"worker": None, "sink": None}, "restoring": []}
         try:
             if self._health is None:

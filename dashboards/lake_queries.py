@@ -65,7 +65,7 @@ class Cursor(NamedTuple):
         try:
             at, task_id, prediction_id = json.loads(base64.b64decode(text.encode(), b"-_", validate=True))
             return cls(datetime.fromisoformat(at).astimezone(UTC), str(task_id), str(prediction_id))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             raise ConfigurationError("before: give the `next` of an earlier answer") from None
 
 
@@ -99,7 +99,11 @@ class Failures:
         found = connection.execute(text.format(*"?" * len(values)), values).fetchall()
         shown = found[: self.limit]
         episodes = _episodes(connection, {row[0] for row in shown})
-        rows = [row for row in (_failure(*each, episodes[each[0]]) for each in shown) if row]
+        rows = [
+            row
+            for task, prediction, at, correction, grade in shown
+            if (row := _failure(task, prediction, at, correction, grade, episodes.get(task)))
+        ]
         more = len(found) > self.limit
         return {
             "rows": rows,
@@ -108,17 +112,18 @@ class Failures:
         }
 
     def _asked(self) -> tuple[str, list[Any]]:
-        conditions, values = ["failed", "occurred_at >= {}", "occurred_at < {}"], [self.since, self.until]
+        conditions = ["failed", "occurred_at >= {}", "occurred_at < {}"]
+        values: list[Any] = [self.since, self.until]
         for label, wanted in self.where:
             conditions.append(f"{_LABEL_COLUMNS[label]} IN ({', '.join(['{}'] * len(wanted))})")
-            values += wanted  # type: ignore[arg-type]
+            values += wanted
         if self.find:
             columns = " OR ".join(f"contains(lower({column}), lower({{}}))" for column in _LABEL_COLUMNS.values())
             conditions.append(f"({columns})")
-            values += [self.find] * len(_LABEL_COLUMNS)  # type: ignore[list-item]
+            values += [self.find] * len(_LABEL_COLUMNS)
         if self.before is not None:
             conditions.append("(decided_at, task_id, prediction_id) < ({}, {}, {})")
-            values += self.before  # type: ignore[arg-type]
+            values += self.before
         text = (
             "SELECT task_id, prediction_id, decided_at, winning_correction_id, deciding_grade_id\n"
             f"FROM reviews\nWHERE {' AND '.join(conditions)}\n"
@@ -180,7 +185,9 @@ class Alerts:
             ORDER BY max(occurred_at) DESC, alert_id
             """
         ).fetchall()
-        opened, over, fired = [], [], []
+        opened: list[Any] = []
+        over: list[Any] = []
+        fired: list[Any] = []
         for alert_id, rule, segment, actor, version, resolved, fires, since, last, fired_at, message, why in found:
             alert = {"alert_id": alert_id, "rule": rule, "segment": segment, "actor": actor, "version": version}
             alert |= {"since": _time(since), "fired_at": _time(fired_at), "message": message}
@@ -274,6 +281,8 @@ def _episodes(connection: DuckDBPyConnection, task_ids: Iterable[str]) -> dict[s
 def _failure(
     task_id: str, prediction_id: str, at: datetime, correction_id: str | None, grade_id: str | None, episode: Any
 ) -> dict[str, Any] | None:
+    if episode is None:
+        return None
     prediction = _first(episode["predictions"], prediction_id=prediction_id)
     correction = correction_id and _first(
         episode["corrections"], prediction_id=prediction_id, correction_id=correction_id

@@ -7,7 +7,7 @@ import contextlib
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import uvicorn
@@ -84,19 +84,21 @@ def listen(host: str, port: int) -> socket.socket:
     return found
 
 
-def run(settings: Settings, catalog: Catalog, access: Access, health: HealthCheck) -> None:
-    """Serve on FLYBACK_DASHBOARD_HOST and _PORT until SIGTERM or SIGINT. For the main thread.
+def run(
+    settings: Settings, catalog: Catalog, access: Access, health: HealthCheck, opened: Callable[[str], None]
+) -> None:
+    """Serve on FLYBACK_DASHBOARD_HOST and _PORT until SIGTERM or SIGINT; `opened` is told the address.
 
-    Raises ConfigurationError where it cannot listen there. A Kafka or a lake that is not there is waited for.
+    For the main thread. A Kafka or a lake that is not there is waited for. Raises ConfigurationError where it cannot
+    listen there.
     """
     with listen(settings.dashboard_host, settings.dashboard_port) as at:
         store = RateStore()
         with Feed(settings, catalog, store) as feed:
             board = Board(store, LakeReader(settings.lake), lambda: feed.following, health)
             server = Server(build(board), access)
-            log.info(
-                "dashboard starts", address=address(at), guarded=access.guarded, bootstrap=settings.bootstrap_servers
-            )
+            log.info("dashboard starts", address=address(at), guarded=access.guarded, lake=settings.lake)
+            opened(address(at))
             asyncio.run(_serve(server, store, at))
     log.info("dashboard stopped")
 

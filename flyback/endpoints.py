@@ -29,8 +29,13 @@ class Answer:
 
 def usual(settings: Settings, port: int) -> list[str]:
     """The address that the settings name; none where the port is any free one."""
-    host = _EVERYWHERE.get(settings.http_host, settings.http_host)
-    return [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"] if port else []
+    return [reachable(settings.http_host, port)] if port else []
+
+
+def reachable(host: str, port: int) -> str:
+    """`host:port` to ask what listens there."""
+    host = _EVERYWHERE.get(host, host)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def ask(addresses: Sequence[str], mark: str) -> list[Answer]:

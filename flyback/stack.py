@@ -1,4 +1,4 @@
-"""The processes of `flyback up` and `flyback demo`: a broker, a worker and a sink, started, watched and stopped."""
+"""The processes of `flyback up` and `flyback demo`: broker, worker, sink, dashboard; started, watched and stopped."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Broker(Protocol):
 
 
 class ProcessEnded(FlybackError):
-    """A worker or sink ended and is not to be started again; its own message and exit code."""
+    """A process ended and is not to be started again; its own message and exit code."""
 
     def __init__(self, name: str, code: int, said: str, log: Path) -> None:
         super().__init__(f"the {name} ended with exit code {code}: {said} (its log: {log})")
@@ -74,17 +74,24 @@ def port_or_free(preferred: int) -> int:
 
 
 class Stack:
-    """A worker and a sink as child processes, and the broker where it is ours.
+    """A worker and a sink as child processes, the dashboard if wanted, and the broker where it is ours.
 
-    As a context manager all of it is stopped on exit: worker, sink, broker, in this order, so that each can
+    As a context manager all of it is stopped on exit: dashboard, worker, sink, broker, in this order, so that each can
     still write what it holds. `logs` takes the children's output, `cwd` is where they run (None: here). `settings`
     holds the addresses that are really used: a port that is taken is replaced by a free one.
     """
 
-    def __init__(self, settings: Settings, logs: Path, broker: Broker | None = None, cwd: Path | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        logs: Path,
+        broker: Broker | None = None,
+        cwd: Path | None = None,
+        dashboard: bool = False,
+    ) -> None:
         changes: dict[str, object] = {
-            "worker_http_port": port_or_free(settings.worker_http_port),
-            "sink_http_port": port_or_free(settings.sink_http_port),
+            name: port_or_free(getattr(settings, name))
+            for name in ("worker_http_port", "sink_http_port", "dashboard_port")
         }
         if broker is not None:
             # whatever the environment says of security is about another broker
@@ -95,6 +102,7 @@ class Stack:
         environment = _child_environment(self.settings)
         self.worker = Supervised("worker", logs / "worker.log", environment, cwd)
         self.sink = Supervised("sink", logs / "sink.log", environment, cwd)
+        self.dashboard = Supervised("dashboard", logs / "dashboard.log", environment, cwd) if dashboard else None
 
     @property
     def worker_endpoint(self) -> str:
@@ -105,6 +113,16 @@ class Stack:
     def sink_endpoint(self) -> str:
         """`http://host:port` of the sink's /metrics and /healthz."""
         return f"http://{self.settings.http_host}:{self.settings.sink_http_port}"
+
+    @property
+    def dashboard_address(self) -> str:
+        """What to open in a browser."""
+        return f"http://{endpoints.reachable(self.settings.dashboard_host, self.settings.dashboard_port)}"
+
+    @property
+    def _processes(self) -> list[Supervised]:
+        """In the order in which they are stopped."""
+        return [*([self.dashboard] if self.dashboard else []), self.worker, self.sink]
 
     def __enter__(self) -> Self:
         try:
@@ -120,7 +138,7 @@ class Stack:
         self.stop()
 
     def start(self) -> None:
-        """Start the broker, make the topics, start worker and sink. Does not wait for these two.
+        """Start the broker, make the topics, start the processes. Does not wait for these.
 
         Raises BrokerError, and TopicMismatch where the topics of a running Kafka are not fit.
         """
@@ -128,16 +146,18 @@ class Stack:
             self._broker.start()
         topics.create(self.settings)
         topics.require(self.settings)
-        self.worker.start()
-        self.sink.start()
+        for process in self._processes:
+            process.start()
 
     def wait_ready(self) -> None:
-        """Return once worker and sink say on their endpoints that they are well.
+        """Return once all processes say on their endpoints that they are well.
 
         Raises ProcessEnded with what the one that ended said, BrokerError after 60 seconds.
         """
         deadline = time.monotonic() + READY_SECONDS
-        for process, endpoint in ((self.worker, self.worker_endpoint), (self.sink, self.sink_endpoint)):
+        places = [(self.worker, self.worker_endpoint), (self.sink, self.sink_endpoint)]
+        places += [(self.dashboard, self.dashboard_address)] if self.dashboard else []
+        for process, endpoint in places:
             while not _health(endpoint):
                 self.check()
                 if time.monotonic() > deadline:
@@ -153,8 +173,8 @@ class Stack:
         return _health(self.worker_endpoint).get("waiting")
 
     def check(self) -> None:
-        """Raise ProcessEnded if worker or sink no longer runs."""
-        for process in (self.worker, self.sink):
+        """Raise ProcessEnded if one no longer runs."""
+        for process in self._processes:
             process.check()
 
     def supervise(self, say: Callable[[str], None]) -> None:
@@ -162,13 +182,13 @@ class Stack:
 
         Raises ProcessEnded where starting again cannot help.
         """
-        for process in (self.worker, self.sink):
+        for process in self._processes:
             process.revive(say)
 
     def stop_processes(self) -> None:
-        """Stop the worker, then the sink; the broker goes on."""
-        self.worker.stop()
-        self.sink.stop()
+        """Stop all but the broker."""
+        for process in self._processes:
+            process.stop()
 
     def stop(self) -> None:
         """Stop everything; harmless when nothing runs."""

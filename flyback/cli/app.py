@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from flyback.cli import (
     bench,
+    dashboard,
     demo,
     dlq,
     doctor,
@@ -29,12 +30,15 @@ _EXTRA_OF = {
     "avro": "registry",
     "deltalake": "sink",
     "duckdb": "sink",
+    "fastapi": "dashboard",
     "faust": "worker",
     "mode": "worker",
     "prometheus_client": "worker",
     "pyarrow": "sink",
     "pyruhvro": "sink",
     "rocksdict": "worker",
+    "starlette": "dashboard",
+    "uvicorn": "dashboard",
     "vaderSentiment": "demo",
 }
 
@@ -67,6 +71,7 @@ app = typer.Typer(
 app.command("up", epilog="Example:  flyback up")(services.up)
 app.command("worker", epilog="Example:  flyback worker --bootstrap kafka:9092")(services.worker)
 app.add_typer(services.sink_app, name="sink")
+app.command("dashboard", epilog="Example:  flyback dashboard --bootstrap kafka:9092 --port 8000")(dashboard.dashboard)
 app.add_typer(topics.app, name="topics")
 app.command("doctor", epilog="Example:  flyback doctor --bootstrap kafka:9092")(doctor.doctor)
 app.command("status", epilog="Example:  flyback status --worker 10.0.0.7:9464 --worker 10.0.0.8:9464 --watch")(

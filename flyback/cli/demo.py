@@ -41,7 +41,7 @@ def demo(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Play only so many texts.", show_default="all 23,703")
     ] = None,
-    live: Annotated[bool, typer.Option("--live", help="Play in real time and stay up until Ctrl-C.")] = False,
+    live: Annotated[bool, typer.Option("--live", help="Play in real time, with the dashboard, until Ctrl-C.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Play 23,703 real texts, a real model and its real reviewers through the whole flywheel.
@@ -106,7 +106,10 @@ def _play_live(options: Options) -> None:
         def show(counts: Counts) -> None:
             line.update(Text(_sentence(counts)), refresh=True)
 
-        lake = run_live(options, progress, show, output.note)
+        def opened(address: str) -> None:
+            output.print_line(f"Open {address}")
+
+        lake = run_live(options, progress, show, output.note, opened)
     if lake is None:
         output.note("interrupted before it began")
         return
@@ -117,7 +120,7 @@ def _play_live(options: Options) -> None:
 
 def _sentence(counts: Counts) -> str:
     return (
-        f"sent {counts.sent:,} of {counts.of:,}   joined {counts.joined:,}   derived {counts.derived:,}   "
+        f"sent {counts.sent:,}   joined {counts.joined:,}   derived {counts.derived:,}   "
         f"rows in the lake {counts.rows:,}   (Ctrl-C stops)"
     )
 

@@ -14,6 +14,7 @@ _EXTRA_OF = {
     "bench": "worker,sink",
     "status": "sink",
     "rates": "sink",
+    "dashboard": "dashboard",
     "schemas": "registry",
     "up": "local",
     "demo": "demo",

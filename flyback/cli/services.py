@@ -89,8 +89,9 @@ def up(
         BrokerChoice | None, typer.Option(help="Start a broker of this kind.", show_default="embedded")
     ] = None,
     lake: Lake = None,
+    no_dashboard: Annotated[bool, typer.Option("--no-dashboard", help="Leave the live page out.")] = False,
 ) -> None:
-    """Run a broker, a worker and a sink in this terminal until Ctrl-C.
+    """Run a broker, a worker, a sink and the dashboard in this terminal until Ctrl-C.
 
     With --bootstrap (or KAFKA_BOOTSTRAP_SERVERS) that Kafka is used and no broker is started.
     """
@@ -104,7 +105,7 @@ def up(
         broker = BrokerChoice.embedded
     settings, folder, own = _placed(settings, broker)
     try:
-        with signals_interrupt(), Stack(settings, folder / "logs", own) as stack:
+        with signals_interrupt(), Stack(settings, folder / "logs", own, dashboard=not no_dashboard) as stack:
             output.note("starting, which takes some seconds")
             stack.wait_ready()
             _say_what_runs(stack, broker, folder)
@@ -152,6 +153,8 @@ def _say_what_runs(stack: Stack, broker: BrokerChoice | None, folder: Path) -> N
         prefix="" if prefix == usual else f', topic_prefix="{prefix}"',
     )
     output.print_line(f"Kafka    {settings.bootstrap_servers}{kind}")
+    if stack.dashboard is not None:
+        output.print_line(f"page     {stack.dashboard_address}")
     output.print_line(f"worker   {stack.worker_endpoint}/metrics")
     output.print_line(f"sink     {stack.sink_endpoint}/metrics")
     output.print_line(f"lake     {settings.lake}")

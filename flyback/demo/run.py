@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,10 @@ from flyback.stack import Broker, BrokerKind, Stack, own_broker, signals_interru
 from flyback.verify import compare
 
 FOLDER = Path("flyback-data/demo")
-LIVE_SPAN = timedelta(minutes=10)  # of all texts; fewer take their share of it
+LIVE_SPAN = timedelta(minutes=20)  # of all texts; fewer take their share of it
+# So that the live page has something to show at once, an hour is sent in one go.
+HOUR_BEFORE = timedelta(hours=1)
+_TEXTS_BEFORE = 6_000
 
 Progress = Callable[[str, int, int], None]
 """Called with a step (download, read, start, send, joined, landed, compare), how much is done, and of how much."""
@@ -57,7 +61,6 @@ class Counts:
     """Where the events of a live demo are."""
 
     sent: int
-    of: int
     joined: int
     derived: int
     rows: int
@@ -114,10 +117,15 @@ def run(options: Options, progress: Progress) -> Summary:
 
 
 def run_live(
-    options: Options, progress: Progress, show: Callable[[Counts], None], say: Callable[[str], None]
+    options: Options,
+    progress: Progress,
+    show: Callable[[Counts], None],
+    say: Callable[[str], None],
+    opened: Callable[[str], None],
 ) -> str | None:
-    """Play the demo in real time, then stay up; `show` the counts all along, `say` where a process had to be restarted.
+    """Play the demo in real time, with an hour before it, again and again; `opened` is told the dashboard's address.
 
+    `show` gets the counts all along; `say` where a process had to be restarted.
     Gives the lake once Ctrl-C or SIGTERM came, None where that was before there was one. Raises FlybackError as
     `run` does.
     """
@@ -125,10 +133,11 @@ def run_live(
     try:
         texts = _texts(options, progress)
         span = max(timedelta(minutes=1), LIVE_SPAN * len(texts) / sum(d.texts for d in corpus.DOMAINS.values()))
-        with _started(options, progress) as (run, stack):
+        with _started(options, progress, dashboard=True) as (run, stack):
             lake = stack.settings.lake
             stack.wait_ready()
-            events = workload.Workload(texts, seed=run.name, now=datetime.now(UTC) + span, span=span)
+            opened(stack.dashboard_address)
+            score = workload.vader()
             shown = 0.0
 
             def counted(sent: int) -> None:
@@ -136,13 +145,16 @@ def run_live(
                 if time.monotonic() - shown >= 0.5:
                     shown = time.monotonic()
                     stack.supervise(say)
-                    show(_counts(stack, sent, len(events)))
+                    show(_counts(stack, sent))
 
             with Player(stack.settings, counted) as player:
-                player.play_paced(events.paced(), Event())
-                while True:
-                    counted(player.sent)
-                    time.sleep(0.5)
+                before = workload.first(texts, min(_TEXTS_BEFORE, len(texts)))
+                now = datetime.now(UTC)
+                player.play(workload.Workload(before, seed=run.name, now=now, span=HOUR_BEFORE, score=score))
+                for number in itertools.count(1):
+                    until, seed = datetime.now(UTC) + span, f"{run.name}-{number}"
+                    events = workload.Workload(texts, seed=seed, now=until, span=span, score=score)
+                    player.play_paced(events.paced(), Event())
     except KeyboardInterrupt:
         return lake
 
@@ -153,10 +165,11 @@ def _texts(options: Options, progress: Progress) -> list[Text]:
 
 
 @contextmanager
-def _started(options: Options, progress: Progress) -> Iterator[tuple[_Run, Stack]]:
+def _started(options: Options, progress: Progress, dashboard: bool = False) -> Iterator[tuple[_Run, Stack]]:
     run = _new_run(options)
     progress("start", 0, 1)
-    with signals_interrupt(), Stack(run.settings, run.folder / "logs", run.broker) as stack:
+    logs = run.folder / "logs"
+    with signals_interrupt(), Stack(run.settings, logs, run.broker, dashboard=dashboard) as stack:
         progress("start", 1, 1)
         yield run, stack
 
@@ -181,13 +194,12 @@ def _new_run(options: Options) -> _Run:
     return _Run(name, folder, settings, broker)
 
 
-def _counts(stack: Stack, sent: int, of: int) -> Counts:
+def _counts(stack: Stack, sent: int) -> Counts:
     worker, sink = stack.status()
     totals, rows = worker.get("totals"), sink.get("rows")
     engine = totals if isinstance(totals, dict) else {}
     return Counts(
         sent,
-        of,
         joined=engine.get("events", 0),
         derived=engine.get("derived", 0),
         rows=sum(rows.values()) if isinstance(rows, dict) else 0,

@@ -39,7 +39,7 @@ Flyback = Callable[..., Said]
 @pytest.fixture(autouse=True)
 def own_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
     """The usual ports may be those of a `flyback up` that has nothing to do with this test."""
-    for name in ("FLYBACK_WORKER_HTTP_PORT", "FLYBACK_SINK_HTTP_PORT"):
+    for name in ("FLYBACK_WORKER_HTTP_PORT", "FLYBACK_SINK_HTTP_PORT", "FLYBACK_DASHBOARD_PORT"):
         monkeypatch.setenv(name, str(free_port()))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from confluent_kafka import Producer
@@ -58,6 +60,11 @@ def examples(folder: Path) -> int:
         return 0
 
 
+def failures_on(page: str) -> int:
+    with urlopen(f"{page}/api/v1/view", timeout=30) as answer:
+        return int(json.load(answer)["headline"]["failures"])
+
+
 def interrupted(process: subprocess.Popen[str], number: int = signal.SIGINT) -> str:
     """What it says on stderr after Ctrl-C; it must end well and leave nothing running."""
     process.send_signal(number)
@@ -72,6 +79,7 @@ def test_up_with_the_embedded_broker_joins_what_its_snippet_sends(started: Start
     assert "IN MEMORY" in value(lines, "Kafka")
     run_snippet(lines)
     eventually(lambda: examples(tmp_path / value(lines, "lake")) == 1, "the example is in the lake", 60)
+    eventually(lambda: failures_on(value(lines, "page")) == 1, "the dashboard counts it", 60)
     printed_status = shlex.split(lines[lines.index("See how far worker and sink are:") + 2])
     asked = [sys.executable, "-m", "flyback", *printed_status[printed_status.index("status") :]]
     said = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, timeout=60)
@@ -99,9 +107,10 @@ def test_up_starts_on_a_running_kafka_and_stops_by_sigterm(
     started: Started, tmp_path: Path, kafka_bootstrap: str, topic_prefix: str
 ) -> None:
     names = {"FLYBACK_TOPIC_PREFIX": topic_prefix, "FLYBACK_GROUP": topic_prefix}
-    process = started("up", "--bootstrap", kafka_bootstrap, FLYBACK_WORKER_HTTP_PORT="0", **names)
+    process = started("up", "--no-dashboard", "--bootstrap", kafka_bootstrap, FLYBACK_WORKER_HTTP_PORT="0", **names)
     lines = printed(process)
     assert value(lines, "Kafka") == kafka_bootstrap
+    assert not [line for line in lines if line.startswith("page")]
     run_snippet(lines)
     eventually(lambda: examples(tmp_path / "flyback-data" / "lake") == 1, "the example is in the lake", 60)
     interrupted(process, signal.SIGTERM)

@@ -163,7 +163,7 @@ def main(port: int) -> None:
 
         threading.Thread(target=grow, daemon=True).start()
         sys.stderr.write(f"{address(at)}\n")
-        asyncio.run(Server(build(board), Access(hosts=("localhost", "127.0.0.1", "[::1]"))).serve([at]))
+        asyncio.run(Server(build(board), Access()).serve([at]))
 
 
 if __name__ == "__main__":

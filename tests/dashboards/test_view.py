@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyback.dashboards.questions import Question
@@ -83,6 +83,7 @@ def test_labels_are_looked_through_in_any_case() -> None:
     assert View().shows({})
 
 
+@settings(deadline=None)
 @given(minutes=st.integers(1, 60 * 24 * 400), at=st.integers(0, 60 * 24 * 30))
 def test_every_range_has_readable_steps(minutes: int, at: int) -> None:
     since = datetime(2026, 1, 1, tzinfo=UTC) + at * MINUTE
@@ -104,6 +105,7 @@ def test_the_usual_ranges_have_these_steps(name: str, chart: timedelta, spark: t
     assert (chart_step(asked), spark_step(asked)) == (chart, spark)
 
 
+@settings(deadline=None)
 @given(at=st.integers(0, 60 * 24 * 30), step=st.sampled_from([1, 2, 3, 7, 10, 30, 60, 180, 420, 1440, 2880]))
 def test_steps_begin_where_the_database_begins_them(at: int, step: int) -> None:
     since = datetime(2026, 1, 1, tzinfo=UTC) + at * MINUTE

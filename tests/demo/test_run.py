@@ -182,6 +182,7 @@ def test_live_it_stays_up_until_ctrl_c(
     assert process.returncode == 0, err
     assert re.search(r"sent [1-9].* joined [1-9].* derived [1-9].* rows in the lake [1-9]", err)
     assert "stopped; the lake is flyback-data/demo/" in out
+    assert re.search(r"^Open http://127\.0\.0\.1:\d+$", out, re.MULTILINE)
     assert running_in(tmp_path) == {}
 
 

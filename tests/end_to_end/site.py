@@ -22,12 +22,13 @@ SECONDS = 60.0
 
 
 class Service:
-    """One worker or sink: started, killed and started again under the same folders."""
+    """One worker, sink or dashboard: started, killed and started again under the same folders."""
 
     def __init__(self, name: str, command: str, folder: Path, environment: Mapping[str, str]) -> None:
         self.name = name
         self.port = free_port()
-        ports = {"FLYBACK_WORKER_HTTP_PORT": str(self.port), "FLYBACK_SINK_HTTP_PORT": str(self.port)}
+        names = ("FLYBACK_WORKER_HTTP_PORT", "FLYBACK_SINK_HTTP_PORT", "FLYBACK_DASHBOARD_PORT")
+        ports = dict.fromkeys(names, str(self.port))
         self.log = folder / f"{name}.log"
         self.process = ChildProcess(
             name, [sys.executable, "-m", "flyback", command], self.log, env={**environment, **ports}, cwd=folder
@@ -94,6 +95,9 @@ class Site:
 
     def start_sink(self, name: str = "sink", **environment: str) -> Service:
         return self._start(name, "sink", self.environment(**environment))
+
+    def start_dashboard(self) -> Service:
+        return self._start("dashboard", "dashboard", self.environment())
 
     def _start(self, name: str, command: str, environment: Mapping[str, str]) -> Service:
         service = Service(name, command, self.folder, environment)

@@ -9,13 +9,18 @@ from random import Random
 from flyback import Client, human, model
 from flyback.client import PredictionRef
 from flyback.dashboards.feed import Feed
-from flyback.dashboards.questions import Question
+from flyback.dashboards.questions import Question, Row
 from flyback.dashboards.rate_store import RateStore
 from flyback.schemas.catalog import open_catalog
 from flyback.sinks.lake import lake
+from flyback.streams.rates import Counts
 from tests.end_to_end.site import SECONDS, Site
+from tests.waiting import eventually
 
 TASKS = 300
+HAND = "by-hand"
+# Weights of the reviews that say how likely they were: 4, 2 and 4, the last two of failures; in millionths.
+BY_HAND = Counts(5, 4, 3, 3, sum_w=10_000_000, sum_wy=6_000_000, sum_w2=36_000_000, sum_w2y=20_000_000)
 AUTHORS = [human("ann"), human("bob"), model("judge", "2")]
 
 
@@ -60,11 +65,26 @@ def send(client: Client, chance: Random) -> None:
             )
 
 
+def send_by_hand(client: Client) -> None:
+    """Five answers, four of them reviewed, of which three failed; what BY_HAND adds up."""
+    answers = [
+        client.predict(task_id=f"hand-{i}", actor=model("m", "2"), input="x", output="a", segment=HAND)
+        for i in range(5)
+    ]
+    ann = human("ann")
+    client.confirm(answers[0], author=ann, sampling_probability=0.25)
+    client.correct(answers[1], output="b", author=ann, sampling_probability=0.5)
+    client.reject(answers[2], author=ann, sampling_probability=0.25)
+    scores = {"polite": (1, 5)}
+    client.grade(answers[3], rubric="tone", rubric_version="2", scores=scores, passed=False, author=ann)
+
+
 def test_failure_rates_are_the_exact_ones_over_open_minutes(site: Site) -> None:
     for service in (site.start_worker(FLYBACK_BATCH_EVENTS="100"), site.start_sink()):
         service.wait_ready()
     with Client(site.settings) as client:
         send(client, Random(11))
+        send_by_hand(client)
         assert client.flush(SECONDS) == 0
     site.until_landed()
     with lake(site.settings.lake) as tables:
@@ -99,4 +119,23 @@ def test_failure_rates_are_the_exact_ones_over_open_minutes(site: Site) -> None:
         assert json.loads(found.stdout)["rates"] == [
             row.plain() for row in Question(hours, until, by=("segment",)).ask(tables)
         ]
-        assert [row[0] for row in tables.sql(said.stdout).fetchall()] == ["s0", "s1"]
+        assert [row[0] for row in tables.sql(said.stdout).fetchall()] == [HAND, "s0", "s1"]
+
+        hand = Question(hours, until, by=("version",), where={"segment": [HAND]})
+        by_hand = [Row(None, {"version": "2"}, BY_HAND)]
+        assert store.ask(hand) == hand.ask(tables) == hand.ask(tables, "failure_rates_exact") == by_hand
+        [said_by_hand] = [row for row in json.loads(found.stdout)["rates"] if row["segment"] == HAND]
+        assert (said_by_hand["rate"]["value"], said_by_hand["weighted_rate"]["value"]) == (3 / 4, 6 / 10)
+        dashboard = site.start_dashboard()
+        dashboard.wait_ready()
+        asked = f"since={hours:%Y-%m-%dT%H:%MZ}&until={until:%Y-%m-%dT%H:%MZ}&by=segment"
+
+        def same() -> bool:
+            return bool(json.loads(dashboard.get(f"api/v1/rates?{asked}")) == json.loads(found.stdout))
+
+        eventually(same, "the dashboard says what the command line says", SECONDS)
+        view = json.loads(dashboard.get(f"api/v1/view?{asked}&segment={HAND}"))
+        assert view["headline"]["rate"] == said_by_hand["rate"]
+        assert tables.sql(view["headline"]["sql"]).fetchall() == [BY_HAND]
+        assert {row["task_id"] for row in view["failures"]["rows"]} == {"hand-1", "hand-2", "hand-3"}
+        dashboard.stop()

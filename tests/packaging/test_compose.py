@@ -106,12 +106,20 @@ def test_worker_and_sink_keep_their_folders_in_volumes() -> None:
         )
 
 
-def test_the_health_check_asks_the_port_that_worker_and_sink_serve() -> None:
+def test_the_dashboard_reads_the_lake_and_may_be_looked_at_from_this_machine_alone() -> None:
+    dashboard = OURS["dashboard"]
+    assert dashboard["volumes"] == [f"{OURS['sink']['volumes'][0]}:ro"]
+    assert dashboard["ports"] == ["127.0.0.1:9466:9464"]
+    assert "--insecure" in dashboard["command"]
+
+
+def test_the_health_check_asks_the_port_that_every_service_serves() -> None:
     [port] = re.findall(r"^EXPOSE (\d+)$", IMAGE, flags=re.MULTILINE)
-    assert IMAGE_VARIABLES["FLYBACK_WORKER_HTTP_PORT"] == IMAGE_VARIABLES["FLYBACK_SINK_HTTP_PORT"] == port
+    for name in ("FLYBACK_WORKER_HTTP_PORT", "FLYBACK_SINK_HTTP_PORT", "FLYBACK_DASHBOARD_PORT"):
+        assert IMAGE_VARIABLES[name] == port
     [check] = re.findall(r"^HEALTHCHECK .*CMD (\[.*\])$", IMAGE, flags=re.MULTILINE)
     assert f"http://127.0.0.1:{port}/healthz" in json.loads(check)[-1]
-    for name in ("worker", "sink"):
+    for name in ("worker", "sink", "dashboard"):
         [published] = OURS[name]["ports"]
         assert published.startswith("127.0.0.1:")
         assert published.endswith(f":{port}")
