@@ -16,7 +16,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import Receive, Scope, Send
 
 from flyback import metrics
-from flyback.dashboards import assets, csv_table
+from flyback.dashboards import assets, csv_table, documents
 from flyback.dashboards.assets import Assets
 from flyback.dashboards.board import Board, encode, failures_of
 from flyback.dashboards.lake_queries import Cursor
@@ -112,17 +112,26 @@ def build(board: Board, files: Assets | None = None) -> FastAPI:
         encoder, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encoder(metrics.REGISTRY), media_type=content_type)
 
-    @app.get(f"{API}/live", response_class=StreamingResponse)
+    @app.get(
+        f"{API}/live",
+        response_class=StreamingResponse,
+        openapi_extra=documents.of_view(),
+        responses=documents.ERRORS | {200: {"content": {"text/event-stream": {}}}},
+    )
     async def events(request: Request) -> Response:
         """The parts of a view as server-sent events: each when it changed, `status` each second."""
         return EventStream(live.join(parse(request.query_params.multi_items())))
 
-    @app.get(f"{API}/view")
+    @app.get(f"{API}/view", openapi_extra=documents.of_view(), responses=documents.answers(documents.Whole))
     def view(request: Request) -> Response:
         """All parts of a view at once."""
         return answer(board.parts(parse(request.query_params.multi_items()), datetime.now(UTC)))
 
-    @app.get(f"{API}/rates")
+    @app.get(
+        f"{API}/rates",
+        openapi_extra=documents.of_view(documents.FORMAT),
+        responses=documents.answers(documents.Rates, **{"text/csv": {}}),
+    )
     def rates(request: Request) -> Response:
         """What `flyback rates --json` says; as CSV where that is asked for."""
         asked = [(name, value) for name, value in request.query_params.multi_items() if name != "format"]
@@ -131,7 +140,7 @@ def build(board: Board, files: Assets | None = None) -> FastAPI:
             return csv_table.answer(counted["rates"], "rates.csv")
         return answer(counted)
 
-    @app.get(f"{API}/failures")
+    @app.get(f"{API}/failures", openapi_extra=documents.of_view(), responses=documents.answers(documents.Failures))
     def failures(request: Request, limit: int = 50, before: str | None = None) -> Response:
         """Predictions that failed, those first that were found to last. `before`: the `next` of an earlier answer."""
         if not 1 <= limit <= MOST_FAILURES:
@@ -141,21 +150,21 @@ def build(board: Board, files: Assets | None = None) -> FastAPI:
         query = failures_of(asked, datetime.now(UTC), limit, Cursor.parse(before) if before else None)
         return answer(board.failures(query))
 
-    @app.get(f"{API}/episodes/{{task_id:path}}")
+    @app.get(f"{API}/episodes/{{task_id:path}}", responses=documents.answers(documents.Episode))
     def episode(task_id: str) -> Response:
         """All events of one task in time order."""
         story = board.episode(task_id)
         return answer(story) if story else answer({"error": "no such task in the lake (yet)"}, 404)
 
-    @app.get(f"{API}/alerts")
+    @app.get(f"{API}/alerts", responses=documents.answers(documents.Alerts))
     def alerts() -> Response:
         """Alerts that are open, and the newest that are over."""
         return answer(board.alerts())
 
-    @app.get(f"{API}/health")
+    @app.get(f"{API}/health", responses=documents.answers(documents.Health))
     def health() -> Response:
         """How workers and sinks are."""
-        return answer(board.health(datetime.now(UTC)))
+        return answer(board.health())
 
     return app
 

@@ -48,6 +48,7 @@ class Board:
         self._patience = patience
         self._health = Refreshed(health, HEALTH_SECONDS) if health is not None else None
         self._kept: OrderedDict[View, tuple[object, dict[str, Part]]] = OrderedDict()
+        self._written: dict[View, dict[str, tuple[Part, bytes]]] = {}
         self._lock = threading.Lock()
 
     def status(self, now: datetime) -> Part:
@@ -55,8 +56,17 @@ class Board:
         return {"now": now.isoformat(), **self._following().plain(time.monotonic())}
 
     def live(self, view: View, now: datetime) -> Mapping[str, bytes]:
-        """The parts of a view as JSON, those left out that are still looked for."""
-        return {name: encode(part) for name, part in self._parts(view, now, 0.0).items()}
+        """The parts of a view as JSON, those left out that are still looked for. For one thread."""
+        written = self._written.pop(view, {})
+        found = self._parts(view, now, 0.0)
+        # most are the very object that was written out a second ago
+        self._written[view] = {
+            name: written[name] if name in written and written[name][0] is part else (part, encode(part))
+            for name, part in found.items()
+        }
+        if len(self._written) > _REMEMBERED:
+            del self._written[next(iter(self._written))]
+        return {name: text for name, (_, text) in self._written[view].items()}
 
     def parts(self, view: View, now: datetime) -> dict[str, Part]:
         """The parts of a view, those left out that are not there in time."""
@@ -79,15 +89,15 @@ class Board:
         """Raises NotYet."""
         return self._alerts(self._patience)
 
-    def health(self, now: datetime) -> Part:
+    def health(self) -> Part:
         """Raises NotYet."""
-        return self._of_health(now, self._patience)
+        return self._of_health(self._patience)
 
     def _parts(self, view: View, now: datetime, wait: float) -> dict[str, Part]:
         makers: dict[str, Callable[[], Part]] = {
             "failures": lambda: self._of_lake(failures_of(view, now), wait),
             "alerts": lambda: self._alerts(wait),
-            "health": lambda: self._of_health(now, wait),
+            "health": lambda: self._of_health(wait),
         }
         found = self._of_counts(view, now, wait)
         for name, make in makers.items():
@@ -99,7 +109,7 @@ class Board:
         found = self._of_lake(Alerts(), wait)
         return {name: value for name, value in found.items() if name != "fired"}
 
-    def _of_health(self, now: datetime, wait: float) -> Part:
+    def _of_health(self, wait: float) -> Part:
         said: Part = {"problems": [], "lags": [], "last_commit": {"worker": None, "sink": None}, "restoring": []}
         try:
             if self._health is None:
@@ -110,9 +120,12 @@ class Board:
                 raise NotYet
         except TimeoutError:
             raise NotYet from None
-        except FlybackError as error:
-            said |= {"verdict": "unknown", "problems": [str(error)]}
-        return said | self._of_lake(DeadLetters(now.replace(minute=0, second=0, microsecond=0)), wait)
+        except NotYet:
+            raise
+        except Exception as error:  # whatever it is, the rest of the page is well
+            text = str(error) if isinstance(error, FlybackError) else type(error).__name__
+            said |= {"verdict": "unknown", "problems": [text]}
+        return said | self._of_lake(DeadLetters(), wait)
 
     def _of_lake(self, query: Query, wait: float) -> Part:
         """An error of the lake is a part of the answer: the rest of the page is well."""

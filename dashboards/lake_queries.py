@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from duckdb import DuckDBPyConnection
@@ -20,7 +20,6 @@ MOST_CHARACTERS = 2_000
 MOST_WHOLE = 100_000
 _NEWEST_EXAMPLES = 1_000
 _NEWEST_OVER = 20
-_LETTERS_SINCE = timedelta(days=7)
 _LABEL_COLUMNS: Mapping[Label, str] = {
     "actor_kind": "actor.kind",
     "actor": "actor.name",
@@ -228,9 +227,8 @@ class Latency:
 
 @dataclass(frozen=True)
 class DeadLetters:
-    """How many messages were refused lately, by topic and reason, most first."""
+    """How many messages were refused in the last week, by topic and reason, most first."""
 
-    now: datetime
     every: ClassVar[float] = 5.0
     key: ClassVar[str] = "dead letters"
     nothing: ClassVar[Any] = {"dead_letters": []}
@@ -238,10 +236,13 @@ class DeadLetters:
     def run(self, connection: DuckDBPyConnection) -> Any:
         found = connection.execute(
             """
-            SELECT source_topic, reason, count(*) AS number FROM dead_letters WHERE _arrived_at >= ?
-            GROUP BY ALL ORDER BY number DESC, source_topic, reason LIMIT 50
-            """,
-            [self.now - _LETTERS_SINCE],
+            SELECT source_topic, reason, count(*) AS number
+            FROM dead_letters
+            WHERE _arrived_at >= now() - INTERVAL 7 DAYS
+            GROUP BY ALL
+            ORDER BY number DESC, source_topic, reason
+            LIMIT 50
+            """
         ).fetchall()
         return {"dead_letters": [{"topic": topic, "reason": reason, "count": n} for topic, reason, n in found]}
 

@@ -13,7 +13,7 @@ import duckdb
 from flyback.dashboards.lake_queries import Query
 from flyback.dashboards.parts import NotYet
 from flyback.dashboards.refreshed import Refreshed
-from flyback.errors import LakeError
+from flyback.errors import FlybackError, LakeError
 from flyback.logs import get_logger
 from flyback.sinks.lake import Lake
 from flyback.sinks.storage import is_remote
@@ -56,7 +56,9 @@ class LakeReader:
         try:
             connection = self._connection()
             return query.nothing if connection is None else query.run(connection)
-        except duckdb.Error as error:  # its text may hold what stands in the files
+        except FlybackError:
+            raise
+        except Exception as error:  # its text may hold what stands in the files
             log.warning("the lake was not read", lake=self._path, reason=type(error).__name__)
             self._refreshed_at = 0.0
             raise LakeError(f"the lake at {self._path} cannot be read: {type(error).__name__}") from None

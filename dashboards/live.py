@@ -26,7 +26,7 @@ TICK = 1.0
 SHARE = 0.5
 """Of the time, that computing may take at most: updates come less often where it would be more."""
 MOST_VIEWS = 50
-MOST_VIEWERS = 1_000
+MOST_VIEWERS = 800  # many systems allow a process 1,024 open files
 RETRY_SECONDS = 5
 _STATUS = "status"
 

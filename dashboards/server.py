@@ -27,7 +27,7 @@ from flyback.settings import Settings
 
 log = get_logger(__name__)
 
-FORGET_SECONDS = 600.0
+FORGET_SECONDS = 60.0
 _BACKLOG = 1_024
 
 

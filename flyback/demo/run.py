@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -149,11 +148,11 @@ def run_live(
 
             with Player(stack.settings, counted) as player:
                 before = workload.first(texts, min(_TEXTS_BEFORE, len(texts)))
-                now = datetime.now(UTC)
-                player.play(workload.Workload(before, seed=run.name, now=now, span=HOUR_BEFORE, score=score))
-                for number in itertools.count(1):
-                    until, seed = datetime.now(UTC) + span, f"{run.name}-{number}"
-                    events = workload.Workload(texts, seed=seed, now=until, span=span, score=score)
+                began = datetime.now(UTC)
+                player.play(workload.Workload(before, seed=run.name, now=began, span=HOUR_BEFORE, score=score))
+                while True:
+                    until = datetime.now(UTC) + span
+                    events = workload.Workload(texts, seed=f"{run.name}-{until}", now=until, span=span, score=score)
                     player.play_paced(events.paced(), Event())
     except KeyboardInterrupt:
         return lake

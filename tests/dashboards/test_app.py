@@ -14,14 +14,16 @@ from typing import Any
 
 import pytest
 from openapi_spec_validator import validate
+from pydantic import BaseModel
 from starlette.testclient import TestClient
 
+from flyback.dashboards import documents
 from flyback.dashboards.app import build
 from flyback.dashboards.board import Board
 from flyback.dashboards.feed import Following
 from flyback.dashboards.lake_reader import LakeReader
 from flyback.dashboards.questions import Question
-from flyback.dashboards.view import View
+from flyback.dashboards.view import PARAMETERS, View
 from flyback.errors import BrokerError
 from tests.dashboards.sample_server import HOSTILE, Sample, health, lake_of
 
@@ -218,6 +220,29 @@ def test_the_document_of_the_api_is_valid_and_names_every_route(client: TestClie
     assert set(document["paths"]) == {
         f"/api/v1/{path}" for path in ("live", "view", "rates", "failures", "episodes/{task_id}", "alerts", "health")
     }
+
+
+@pytest.mark.parametrize(
+    ("path", "document"),
+    [
+        ("view", documents.Whole),
+        ("rates?by=segment,actor", documents.Rates),
+        ("failures", documents.Failures),
+        ("episodes/amazon/4", documents.Episode),
+        ("alerts", documents.Alerts),
+        ("health", documents.Health),
+    ],
+)
+def test_answers_are_as_the_document_says(client: TestClient, path: str, document: type[BaseModel]) -> None:
+    document.model_validate(get(client, f"/api/v1/{path}"), strict=True)
+
+
+def test_the_document_names_every_parameter_of_a_view(client: TestClient) -> None:
+    paths = get(client, "/api/v1/openapi.json")["paths"]
+    for path in ("view", "live", "rates", "failures"):
+        named = {parameter["name"] for parameter in paths[f"/api/v1/{path}"]["get"]["parameters"]}
+        assert set(PARAMETERS) <= named, path
+    assert {"limit", "before"} <= {each["name"] for each in paths["/api/v1/failures"]["get"]["parameters"]}
 
 
 def test_metrics_are_those_of_the_dashboard(client: TestClient) -> None:

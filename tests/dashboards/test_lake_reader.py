@@ -24,11 +24,15 @@ from flyback.dashboards.lake_reader import LakeReader
 from flyback.dashboards.parts import NotYet
 from flyback.dashboards.questions import Question, Row
 from flyback.errors import ConfigurationError, LakeError
+from flyback.sinks.dead_letters import rows as dead_letter_rows
 from flyback.sinks.lake import lake as open_lake
+from flyback.sinks.message import Message, Messages
+from flyback.sinks.sink import with_provenance
+from flyback.streams import dlq
 from flyback.streams.rates import Counts
 from tests.dashboards.sample_server import HOSTILE, lake_of
 from tests.sinks.events import HUMAN, MINUTE, correction, derived, grade, prediction, text
-from tests.sinks.lakes import HandMade
+from tests.sinks.lakes import TOPOLOGY, HandMade
 from tests.waiting import eventually
 
 MOMENT = datetime.fromtimestamp(MINUTE / 1_000_000, UTC)
@@ -179,6 +183,22 @@ def test_the_latency_is_from_the_later_of_the_two_to_the_example(made: HandMade)
     assert asked(HandMade(Path(made.path).with_name("empty")), Latency()) == {"latency": None}
 
 
+def test_dead_letters_of_the_last_week_are_counted_by_reason(made: HandMade) -> None:
+    place = (TOPOLOGY.dead_letters_of(TOPOLOGY.topic_of("Grade")), 0)
+
+    def letter(offset: int, reason: str, days_ago: int = 0) -> Message:
+        arrived = int((datetime.now(UTC) - timedelta(days=days_ago)).timestamp() * 1000)
+        value, headers = dlq.letter("flyback.grades.v1", 0, offset, arrived, b"bad", None, reason, "why", 99)
+        return Message(*place, offset, arrived, b"key", value, headers)
+
+    letters = [letter(0, "truncated"), letter(1, "no_avro"), letter(2, "truncated"), letter(3, "truncated", 8)]
+    made.add_rows("dead_letters", with_provenance(dead_letter_rows(letters), Messages.of(letters)), place)
+    assert asked(made, DeadLetters())["dead_letters"] == [
+        {"topic": "flyback.grades.v1", "reason": "truncated", "count": 2},
+        {"topic": "flyback.grades.v1", "reason": "no_avro", "count": 1},
+    ]
+
+
 def test_old_counts_are_those_of_the_lake(made: HandMade) -> None:
     counts = Counts(predictions=5, reviewed=4, failures=1)
     labels = {"actor_kind": "MODEL", "actor": "m", "version": "1", "segment": "a"}
@@ -190,7 +210,7 @@ def test_old_counts_are_those_of_the_lake(made: HandMade) -> None:
     assert (course.starts, course.reviewed, course.failures) == ([int(MOMENT.timestamp())], [4], [1])
 
 
-EVERY: list[Query] = [ALL, Episode("t1"), Alerts(), Latency(), DeadLetters(NOW), Counted(Question(MOMENT, NOW))]
+EVERY: list[Query] = [ALL, Episode("t1"), Alerts(), Latency(), DeadLetters(), Counted(Question(MOMENT, NOW))]
 
 
 @pytest.mark.parametrize("query", EVERY, ids=lambda query: type(query).__name__)
