@@ -56,8 +56,9 @@ def _run_twice(site: Site, rng: random.Random) -> None:
     first = _start(site, "first")
     threading.Event().wait(rng.uniform(0, LONGEST_RUN))
     second = _start(site, "second")
-    _finish(first, WorkerFenced.exit_code)
-    _finish(second)
+    # whichever came to its transaction last has fenced the other, if that was still at it
+    ended_well = [_finish(each, WorkerFenced.exit_code) for each in (first, second)]
+    assert any(ended_well), f"both were fenced:\n{first.log_tail()}\n{second.log_tail()}"
 
 
 def _start(site: Site, name: str, *module: str) -> ChildProcess:
@@ -69,11 +70,11 @@ def _start(site: Site, name: str, *module: str) -> ChildProcess:
     return process
 
 
-def _finish(process: ChildProcess, *allowed: int) -> None:
-    """It ended well, or with one of the codes `allowed`, and took nothing for missing that was not too late."""
+def _finish(process: ChildProcess, *allowed: int) -> bool:
+    """Whether it ended well: it may have ended with `allowed`; it took nothing for missing that was not too late."""
     code = process.wait(SECONDS)
     if code in allowed:
-        return
+        return False
     said = process.log.read_text(encoding="utf-8")
     assert code == 0, f"{process.name} ended with {code}:\n{said}"
     found = re.search(r"^\[\n.*^\]$", said, re.MULTILINE | re.DOTALL)
@@ -81,6 +82,7 @@ def _finish(process: ChildProcess, *allowed: int) -> None:
     for finding in json.loads(found[0]):
         assert finding["other"] == finding["without_raw"] == finding["too_large"] == 0, said
         assert finding["written"] == finding["late"], said
+    return True
 
 
 def _die(*_: Any) -> None:
