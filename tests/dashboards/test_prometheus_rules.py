@@ -56,7 +56,7 @@ def test_names_of_metrics_follow_the_conventions_of_prometheus() -> None:
 def test_labels_are_those_whose_values_are_few() -> None:
     """What a task, an actor or a person gives has no place here; the segments are bounded by `WindowGauges`."""
     assert set().union(*OURS.values()) == {
-        "actor_kind", "cause", "outcome", "process", "reason", "segment", "table", "topic", "window",
+        "actor_kind", "cause", "outcome", "process", "reason", "rule", "segment", "state", "table", "topic", "window",
     }  # fmt: skip
 
 
