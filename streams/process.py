@@ -52,15 +52,18 @@ class RunnableEngine(Protocol):
 class Beside(Protocol):
     """What runs beside the engine and may come and go without ending it."""
 
-    phase: str
+    @property
+    def phase(self) -> str:
+        """A word for people."""
+        ...
 
     async def run(self) -> None:
         """Until cancelled."""
         ...
 
 
-def run(settings: Settings, engine: RunnableEngine, windows: Beside) -> int:
-    """Be the worker until SIGTERM or SIGINT, or until the engine ends; gives the exit code.
+def run(settings: Settings, engine: RunnableEngine, beside: Mapping[str, Beside]) -> int:
+    """Be the worker until SIGTERM or SIGINT, or until the engine ends; gives the exit code. `beside` is by name.
 
     For the main thread of a process of its own, with an engine that was not started: it takes over the signals,
     and `EXIT_SECONDS` after it began to stop it ends the process, whatever still hangs. 0 after a signal,
@@ -68,7 +71,7 @@ def run(settings: Settings, engine: RunnableEngine, windows: Beside) -> int:
     endpoint cannot be served.
     """
     collect_rarely()
-    return asyncio.run(_Worker(settings, engine, windows).run())
+    return asyncio.run(_Worker(settings, engine, beside).run())
 
 
 class EngineService(mode.Service):
@@ -114,11 +117,11 @@ class EngineService(mode.Service):
 
 
 class _Worker:
-    def __init__(self, settings: Settings, engine: RunnableEngine, windows: Beside) -> None:
+    def __init__(self, settings: Settings, engine: RunnableEngine, beside: Mapping[str, Beside]) -> None:
         self._settings = settings
         self._engine = engine
         self._service = EngineService(engine)
-        self._windows = windows
+        self._beside = beside
         self._hangs = False
 
     async def run(self) -> int:
@@ -128,7 +131,8 @@ class _Worker:
         with serve(self._settings, self._settings.worker_http_port, self._health) as endpoint:
             self._say_what_starts(endpoint.port)
             await self._service.start()
-            beside = [asyncio.create_task(self._windows.run()), asyncio.create_task(self._report())]
+            beside = [asyncio.create_task(each.run()) for each in self._beside.values()]
+            beside.append(asyncio.create_task(self._report()))
             await _first(stop.wait(), self._service.finished.wait(), self._until_it_hangs())
             code = self._exit_code()
             _end_process_after(EXIT_SECONDS, code)
@@ -149,7 +153,7 @@ class _Worker:
         log.error("the engine hangs in a call of the Kafka client: start this worker again")
 
     def _health(self) -> dict[str, object]:
-        """`ok` while the engine joins. The windows are shown but do not count: the join goes on without them."""
+        """`ok` while the engine joins. What runs beside it is shown but does not count: the join goes on without."""
         phase = self._service.phase
         error = self._service.error
         return {
@@ -157,8 +161,11 @@ class _Worker:
             "ok": phase == "running",
             "engine": phase,
             "error": None if error is None else str(error) or type(error).__name__,
-            "windows": self._windows.phase,
+            **self._phases(),
         }
+
+    def _phases(self) -> dict[str, str]:
+        return {name: each.phase for name, each in self._beside.items()}
 
     def _exit_code(self) -> int:
         error = self._service.error
@@ -200,7 +207,7 @@ class _Worker:
                 **{name: totals.get(name, 0) - before.get(name, 0) for name in _COUNTERS},
                 assigned=status.get("assigned"),
                 restoring=status.get("restoring"),
-                windows=self._windows.phase,
+                **self._phases(),
             )
             before = totals
 

@@ -10,6 +10,7 @@ from flyback.errors import InvalidEvent, UnknownSchema
 from flyback.logs import get_logger
 from flyback.schemas import codec, wire
 from flyback.schemas.catalog import Catalog
+from flyback.schemas.codec import Record
 from flyback.streams.windows import MAX_SEGMENTS, OTHER, Counts, MinuteCounts, Row, with_bounded_segments
 
 log = get_logger(__name__)
@@ -29,7 +30,15 @@ def partition_of(key: bytes) -> int:
 
 
 def read_cells(messages: Sequence[Message], catalog: Catalog, topic: str) -> list[tuple[bytes, MinuteCounts]]:
-    """Keys with their counts; what cannot be read is skipped and counted. Raises RegistryUnavailable."""
+    """Keys with what windows need of their counts. Raises as `read_records` does."""
+    return [
+        (key, MinuteCounts(*(record[name] for name in MinuteCounts._fields)))
+        for key, record in read_records(messages, catalog, topic)
+    ]
+
+
+def read_records(messages: Sequence[Message], catalog: Catalog, topic: str) -> list[tuple[bytes, Record]]:
+    """Keys with their records; what cannot be read is skipped and counted. Raises RegistryUnavailable."""
     found = []
     for key, partition, value in messages:
         try:
@@ -44,7 +53,7 @@ def read_cells(messages: Sequence[Message], catalog: Catalog, topic: str) -> lis
         except ValueError:
             reason = "invalid_key"
         else:
-            found.append((key, MinuteCounts(*(record[name] for name in MinuteCounts._fields))))
+            found.append((key, record))
             continue
         metrics.APP_SKIPPED.labels(topic, reason).inc()
     return found

@@ -58,7 +58,7 @@ FAILURE_RATES = Topic(
     "FailureRate",
     "partition, minute, actor, version, segment",
     ("engine",),
-    ("app", "sink"),
+    ("app", "alert watch", "sink"),
 )
 PROGRESS = Topic("progress.v1", Kind.OFFSETS, "Progress", "group, topic, partition", ("engine",), ("engine",))
 REPLAYS = Topic(
@@ -69,10 +69,10 @@ REPLAYS = Topic(
     ("flyback dlq",),
     ("flyback dlq",),
 )
-ALERTS = Topic("alerts.v1", Kind.ALERTS, "Alert", "alert_id", ("app",), ("sink",))
+ALERTS = Topic("alerts.v1", Kind.ALERTS, "Alert", "alert_id", ("alert watch",), ("alert watch", "sink"))
 DEAD_LETTERS = tuple(
     Topic(f"{topic.name}.dlq", Kind.DEAD_LETTERS, None, "as it came", (writer,), ("sink", "flyback dlq"))
-    for topics, writer in ((RAW, "engine"), (DERIVED, "sink"))
+    for topics, writer in ((RAW, "engine"), (DERIVED, "sink"), ((ALERTS,), "alert watch"))
     for topic in topics
 )
 _ONE_PARTITION = (Kind.OFFSETS, Kind.REPLAYS, Kind.ALERTS)
@@ -109,7 +109,7 @@ class Topology:
         return self._records[record]
 
     def dead_letters_of(self, full_name: str) -> str:
-        """The dead-letter topic of a raw or derived topic."""
+        """The dead-letter topic of a raw or derived topic, or of the alerts."""
         return f"{full_name}.dlq"
 
     def partitions(self, full_name: str) -> int:
@@ -120,6 +120,11 @@ class Topology:
     def app_group(self) -> str:
         """The consumer group in which the workers' app (Faust) reads the failure rates."""
         return f"{self._settings.topic_prefix}app"
+
+    @property
+    def alert_group(self) -> str:
+        """The consumer group on the alerts that says which worker watches, and what the webhook was told."""
+        return f"{self._settings.topic_prefix}alerts"
 
     @property
     def derived_max_bytes(self) -> int:

@@ -1,4 +1,4 @@
-"""The worker: the engine joins, and a Faust app beside it keeps the rate windows.
+"""The worker: the engine joins; beside it a Faust app keeps the rate windows, and a watch looks at the alert rules.
 
 The join never waits for Faust: the engine starts first, in a thread and with clients of its own, before Faust is even
 imported. Faust reads only what the engine wrote (`failure-rates.v1`); where it does not come up, or crashes, that is
@@ -24,6 +24,9 @@ from flyback.errors import FlybackError
 from flyback.schemas.catalog import Catalog, open_catalog
 from flyback.settings import Settings
 from flyback.streams import process, rate_cells
+from flyback.streams.alert_rules import rules_of
+from flyback.streams.alert_watch import AlertWatch
+from flyback.streams.alert_webhook import webhook_of
 from flyback.streams.clients import KafkaClients
 from flyback.streams.engine import Engine
 from flyback.streams.process import RunnableEngine, backoff
@@ -56,8 +59,11 @@ def run(settings: Settings, build_engine: BuildEngine = engine_on_kafka) -> int:
     topology = Topology(settings)
     try:
         catalog = open_catalog(settings)
+        rules = rules_of(settings)
+        alerts = AlertWatch(settings, topology, catalog, KafkaClients(settings), rules, webhook_of(settings, rules))
         engine = build_engine(settings, topology, catalog)
-        return process.run(settings, engine, RateWindows(settings, topology, catalog))
+        windows = RateWindows(settings, topology, catalog)
+        return process.run(settings, engine, {"windows": windows, "alerts": alerts})
     except FlybackError as error:
         log.error(str(error), error=type(error).__name__)
         return error.exit_code
@@ -121,8 +127,9 @@ class RateWindows:
         Waits until brokers answer and the topic is there: Faust itself would crash, or make the topic.
         """
         topic = self._topology.topic_of(rate_cells.RECORD)
-        admin = AdminClient(self._settings.kafka(), logger=logging.getLogger("librdkafka"))
         for delay in backoff():
+            # a new one each time: one that lost its only broker may never find it again
+            admin = AdminClient(self._settings.kafka(), logger=logging.getLogger("librdkafka"))
             with contextlib.suppress(KafkaException):
                 # in a thread since it blocks, and briefly since a stop waits for that thread
                 found = await asyncio.to_thread(admin.list_topics, topic, timeout=1.0)

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from flyback.cli import (
+    alerts,
     bench,
     dashboard,
     demo,
@@ -81,6 +82,7 @@ app.command("topology", epilog="Example:  flyback topology --format mermaid > to
 app.add_typer(schemas.app, name="schemas")
 app.command("sql", epilog='Example:  flyback sql "select segment, count(*) from examples group by all"')(sql.sql)
 app.command("rates", epilog="Example:  flyback rates --by segment,version --since 24h --watch")(rates.rates)
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(dlq.app, name="dlq")
 app.command("reconcile", epilog="Example:  flyback reconcile --dry-run")(reconcile.reconcile)
 app.command("bench", epilog="Example:  flyback bench --bootstrap kafka:9092 --folder /srv/flyback")(bench.bench)

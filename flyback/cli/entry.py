@@ -15,6 +15,7 @@ _EXTRA_OF = {
     "status": "sink",
     "rates": "sink",
     "dashboard": "dashboard",
+    "alerts": "worker,sink",
     "schemas": "registry",
     "up": "local",
     "demo": "demo",

@@ -42,6 +42,7 @@ def test_all_commands_of_the_documentation_are_there() -> None:
         "doctor",
         "bench",
         "rates",
+        "alerts",
         "demo",
     ]
     assert {path[0] for path in ALL if path} == set(documented)
@@ -54,6 +55,9 @@ def test_all_commands_of_the_documentation_are_there() -> None:
         ("schemas", "list"),
         ("schemas", "id"),
         ("schemas", "check"),
+        ("alerts", "list"),
+        ("alerts", "test"),
+        ("alerts", "check"),
         ("dlq", "list"),
         ("dlq", "replay"),
         ("dlq", "show"),

@@ -132,6 +132,15 @@ class MemoryConsumer(_Client):
         log = self._log(_place(partition))
         return log.start, self._readable_end(log)
 
+    @_faulty
+    def offsets_for_times(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        found = []
+        for asked in partitions:
+            log = self._log(_place(asked))
+            later = (r.offset for r in log.records[log.start :] if r.timestamp >= asked.offset)
+            found.append(TopicPartition(asked.topic, asked.partition, next(later, OFFSET_END)))
+        return found
+
     def close(self) -> None:
         """A static member keeps its membership."""
         member = self._group.members.get(self._member)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flyback.settings import load
-from flyback.streams.topology import DEAD_LETTERS, DERIVED, RAW, TOPICS, Kind, Topology, partition_for
+from flyback.streams.topology import ALERTS, DEAD_LETTERS, DERIVED, RAW, TOPICS, Kind, Topology, partition_for
 
 DAY_MS = 86_400_000
 
@@ -42,6 +42,7 @@ def test_the_topics_are_those_of_the_design() -> None:
         "examples.v1.dlq",
         "graded-examples.v1.dlq",
         "coaching.v1.dlq",
+        "alerts.v1.dlq",
     ]
 
 
@@ -58,11 +59,11 @@ def test_a_topic_is_found_by_its_full_name_and_by_its_record() -> None:
             assert found.topic_of(topic.record) == f"flyback.{topic.name}"
 
 
-def test_each_raw_and_derived_topic_has_its_dead_letters_and_no_other_has() -> None:
+def test_raw_and_derived_topics_and_the_alerts_have_their_dead_letters_and_no_other_has() -> None:
     found = topology()
-    expected = [found.dead_letters_of(f"flyback.{topic.name}") for topic in (*RAW, *DERIVED)]
+    expected = [found.dead_letters_of(f"flyback.{topic.name}") for topic in (*RAW, *DERIVED, ALERTS)]
     assert found.of(Kind.DEAD_LETTERS) == expected
-    assert [topic.writers for topic in DEAD_LETTERS] == [("engine",)] * 3 + [("sink",)] * 3
+    assert [topic.writers for topic in DEAD_LETTERS] == [("engine",)] * 3 + [("sink",)] * 3 + [("alert watch",)]
 
 
 def test_raw_derived_and_count_topics_have_the_same_number_of_partitions() -> None:
