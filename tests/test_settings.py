@@ -192,6 +192,10 @@ def test_only_a_secret_may_come_from_a_file(tmp_path: Path, monkeypatch: pytest.
         "sasl_password",
         "ssl_key_password",
         "registry_password",
+        "alert_webhook_url",
+        "alert_webhook_secret",
+        "dashboard_token",
+        "dashboard_password",
     ]
 
 

@@ -20,6 +20,7 @@ def operations() -> Json:
             Row("Transactions and partitions", 8, _transactions()),
             Row("The lake", 8, _lake()),
             Row("What went wrong", 8, _trouble()),
+            Row("Who tells people", 8, _telling()),
             Row("Services that send", 8, _services()),
             Row("Processes", 8, _processes()),
         ],
@@ -186,6 +187,39 @@ def _trouble() -> list[Json]:
             "What the sink and the rate windows could not read, since the processes started.",
             Query("sum by (topic, reason) (flyback_sink_skipped_total)", "sink {{topic}} {{reason}}"),
             Query("sum by (topic, reason) (flyback_app_skipped_total)", "windows {{topic}} {{reason}}"),
+        ),
+    ]
+
+
+def _telling() -> list[Json]:
+    return [
+        graph(
+            "Alert rules",
+            "Alerts of Flyback's own rules that are pending or firing.",
+            Query("sum by (rule, state) (flyback_alerts_open)", "{{rule}} {{state}}"),
+        ),
+        graph(
+            "Looks at the rules",
+            "Since the last one, and how often: one worker of the group looks once a minute.",
+            Query("time() - max(flyback_alert_last_evaluation_timestamp_seconds)", "age in seconds"),
+            Query("60 * sum(rate(flyback_alert_evaluations_total[5m]))", "a minute"),
+        ),
+        graph(
+            "Webhook",
+            "Attempts to tell it, by outcome, since the processes started.",
+            Query("sum by (outcome) (flyback_alert_deliveries_total)", "{{outcome}}"),
+        ),
+        graph(
+            "Live pages",
+            "Pages that are open, and the different views that they show.",
+            Query("sum(flyback_dashboard_viewers)", "pages"),
+            Query("sum(flyback_dashboard_views)", "views"),
+        ),
+        graph(
+            "Views computed in",
+            "95 % of the times that all views took together.",
+            Query("histogram_quantile(0.95, sum by (le) (rate(flyback_dashboard_tick_seconds_bucket[5m])))", "p95"),
+            unit="s",
         ),
     ]
 

@@ -5,6 +5,7 @@ import { count } from "./number.js";
 
 const MOST = 20000; // characters that are shown at once: a megabyte is slow to lay out
 const FOLDED = 12; // lines
+const LONG = 150; // characters
 const CHAT = "application/vnd.flyback.chat+json";
 
 /** An element that shows a Content, or that there is none. */
@@ -32,7 +33,9 @@ function parse(body) {
 }
 
 function text(body) {
-  const shown = el("pre", { class: "text", dir: "auto" }, body.slice(0, MOST));
+  // a long one may scroll, which a keyboard can do only where it can be focused
+  const scrolls = body.length > LONG || body.includes("\n");
+  const shown = el("pre", { class: "text", dir: "auto", tabindex: scrolls ? "0" : null }, body.slice(0, MOST));
   if (body.length <= MOST) return body === "" ? el("p", { class: "none" }, "empty") : shown;
   const more = el("button", { type: "button", class: "quiet" }, `Show all ${count(body.length)} characters`);
   more.addEventListener("click", () => {

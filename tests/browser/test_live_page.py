@@ -110,7 +110,7 @@ def test_many_rows_are_shown_when_somebody_asks_for_them(site: Site, open_page: 
 def test_the_query_that_is_shown_gives_the_number_it_explains(counted: Site, open_page: OpenPage) -> None:
     page = open_page(counted.url)
     expect(page.locator("#stat-failures .figure")).to_have_text("33")
-    page.get_by_role("button", name="Failures: how is this computed?").click()
+    page.get_by_role("button", name="Failures: how is this computed?", exact=True).click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("A prediction fails when")
     [row] = counted.store._db.execute(dialog.locator("pre").inner_text()).fetchall()

@@ -43,6 +43,7 @@ def test_all_commands_of_the_documentation_are_there() -> None:
         "bench",
         "rates",
         "alerts",
+        "dashboard",
         "demo",
     ]
     assert {path[0] for path in ALL if path} == set(documented)
