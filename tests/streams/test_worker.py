@@ -331,7 +331,7 @@ def test_when_the_broker_has_died_the_worker_still_ends_on_sigterm(
     worker.until_windows_run()
     kafka_broker.kill()
     assert worker.stop() == 0
-    assert len(worker.log()) < 10
+    assert len(worker.log()) < 20  # some lines for each client, not one for each attempt
 
 
 def test_the_windows_go_on_after_the_broker_was_away(kafka_broker: KafkaBroker, tmp_path: Path, start: Start) -> None:
