@@ -20,7 +20,7 @@ from flyback.dashboards import assets, csv_table, documents
 from flyback.dashboards.assets import Assets
 from flyback.dashboards.board import Board, encode, failures_of
 from flyback.dashboards.lake_queries import Cursor
-from flyback.dashboards.live import RETRY_SECONDS, Live, TooMany, Viewer
+from flyback.dashboards.live import RETRY_SECONDS, Live, Viewer
 from flyback.dashboards.parts import NotYet
 from flyback.dashboards.view import parse
 from flyback.errors import ConfigurationError, FlybackError
@@ -70,10 +70,6 @@ def build(board: Board, files: Assets | None = None) -> FastAPI:
     @app.exception_handler(ConfigurationError)
     async def wrong(_: Request, error: ConfigurationError) -> Response:
         return answer({"error": str(error)}, 422)
-
-    @app.exception_handler(TooMany)
-    async def too_many(_: Request, error: TooMany) -> Response:
-        return answer({"error": str(error)}, 503, **{"Retry-After": str(RETRY_SECONDS)})
 
     @app.exception_handler(FlybackError)
     async def failed(_: Request, error: FlybackError) -> Response:

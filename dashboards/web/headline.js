@@ -39,7 +39,7 @@ export function show(part, view) {
   put("failures", count(part.failures), `of ${count(part.reviewed)} reviewed`,
     part.before ? `${count(part.before.failures)} in ${before}` : "");
   put("latency", latency ? duration(latency.p50) : "–", latency ? `99% within ${duration(latency.p99)}` : "–",
-    latency ? "correction to example" : "correction to example");
+    "correction to example");
   setAttribute(tiles.get("change").node, "data-level", level(moved));
   setAttribute(tiles.get("rate").node, "data-main", !weighted);
   setAttribute(tiles.get("weighted").node, "data-main", weighted);

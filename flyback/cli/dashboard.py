@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flyback.cli import output
-from flyback.cli.options import Bootstrap, Lake
+from flyback.cli.options import Bootstrap, Lake, Sinks, Workers
 
 if TYPE_CHECKING:
     from flyback.status import Status
@@ -29,18 +29,8 @@ def dashboard(
     ] = False,
     bootstrap: Bootstrap = None,
     lake: Lake = None,
-    worker: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="HOST:PORT", help="A worker's endpoint; may be repeated.", show_default="FLYBACK_WORKER_HTTP_PORT"
-        ),
-    ] = None,
-    sink: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="HOST:PORT", help="A sink's endpoint; may be repeated.", show_default="FLYBACK_SINK_HTTP_PORT"
-        ),
-    ] = None,
+    worker: Workers = None,
+    sink: Sinks = None,
 ) -> None:
     """Show live failure rates on a page, until SIGTERM or Ctrl-C.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flyback.cli import output
-from flyback.cli.options import AsJson, Bootstrap, Lake
+from flyback.cli.options import AsJson, Bootstrap, Lake, Sinks, Workers
 from flyback.errors import FlybackError
 
 if TYPE_CHECKING:
@@ -28,18 +28,8 @@ _RAW = ("predictions", "corrections", "grades")
 def status(
     bootstrap: Bootstrap = None,
     lake: Lake = None,
-    worker: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="HOST:PORT", help="A worker's endpoint; may be repeated.", show_default="FLYBACK_WORKER_HTTP_PORT"
-        ),
-    ] = None,
-    sink: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="HOST:PORT", help="A sink's endpoint; may be repeated.", show_default="FLYBACK_SINK_HTTP_PORT"
-        ),
-    ] = None,
+    worker: Workers = None,
+    sink: Sinks = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every two seconds, until Ctrl-C.")] = False,
     as_json: AsJson = False,
 ) -> None:
