@@ -178,11 +178,19 @@ class _Workshop:
         self._partitions: Mapping[str, int] = Counter(
             topic for topic, _ in history.places(settings, topology.of(Kind.RAW) + topology.of(Kind.DERIVED))
         )
+        self._alerts = topology.topic_of("Alert")
         self._marks = topology.topic_of("Replay")
         self._id = self._catalog.id_for("Replay", self._marks)
 
     def outputs(self, letter: DeadLetter, mark: bytes) -> list[Output]:
         """Message and mark; nothing where the hook leaves the dead letter. Raises InvalidEvent where it must stay."""
+        if letter.topic == self._alerts:
+            raise InvalidEvent(
+                "alert",
+                "",
+                "no event, but an alert that the webhook did not take; it stands in its topic all the same, and is not "
+                "sent again: `flyback alerts list` says what became of it",
+            )
         arrived_at = letter.arrived_at
         if letter.topic not in self._partitions or arrived_at is None or min(letter.partition, letter.offset) < 0:
             raise InvalidEvent("unknown_origin", "", "its headers do not say which of our messages it was")

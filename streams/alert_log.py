@@ -26,8 +26,6 @@ from flyback.streams.topology import Topology
 from flyback.streams.transactions import Transactions
 
 RECORD = "Alert"
-UNDELIVERED = "webhook_failed"
-"""The reason in the header of a dead letter."""
 
 
 class Written(NamedTuple):
@@ -139,9 +137,9 @@ class AlertLog:
             message.timestamp()[1],
             message.value(),
             wire.headers(message),
-            UNDELIVERED,
+            dlq.UNDELIVERED,
             why,
             self._settings.max_event_bytes,
         )
         topic = self._topology.dead_letters_of(self._place[0])
-        return Output(topic, 0, message.key(), value, headers, self._place[0], UNDELIVERED)
+        return Output(topic, 0, message.key(), value, headers, self._place[0], dlq.UNDELIVERED)

@@ -20,7 +20,7 @@ def read_rules(path: Path) -> tuple[Rule, ...]:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(
-            f"the alert rules {path} cannot be read: {error.strerror}; is FLYBACK_ALERT_RULES right?"
+            f"the alert rules {path} cannot be read: {error.strerror}; is the path, or FLYBACK_ALERT_RULES, right?"
         ) from error
     except UnicodeDecodeError:
         raise ConfigurationError(f"the alert rules {path} are no UTF-8 text") from None

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 
 from flyback.errors import BrokerError
 from flyback.logs import get_logger
@@ -133,10 +133,12 @@ class Signals:
             deadline = time.monotonic() + _SECONDS
             while open_places:
                 for message in consumer.consume(1_000, 0) or consumer.consume(1, 0.1):
-                    place = message.topic(), message.partition()
-                    if message.error() is None and place in open_places:
+                    place, error = (message.topic(), message.partition()), message.error()
+                    if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                        raise BrokerError(f"cannot read {place[0]}/{place[1]}: {error.str()}")
+                    if error is None and place in open_places:
                         oldest.append(message.timestamp()[1])
-                    open_places.discard(place)  # its first event, its end, or an error that says as much
+                    open_places.discard(place)  # its first event, or its end
                 if time.monotonic() > deadline:
                     raise BrokerError(f"no answer for {len(open_places)} partitions of the raw topics")
         finally:

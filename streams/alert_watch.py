@@ -45,7 +45,7 @@ T = TypeVar("T")
 STOP_SECONDS = 2.5
 _POLL_SECONDS = 0.5
 _SETTLE = 2_000_000
-"""Microseconds after a minute began: until then, what was written before it is committed."""
+"""Microseconds after a minute began: until then, what was written before it has reached the broker."""
 
 
 _End = tuple[BaseException | None, bool]
@@ -148,6 +148,7 @@ class Watch:
     ) -> None:
         self.phase = "starting"
         self._clock = clock
+        self._stopping = stopping
         self._ours = False
         self._tenure: Tenure | None = None
         self._place = TopicPartition(topology.topic_of(RECORD), 0, OFFSET_END)
@@ -208,6 +209,8 @@ class Watch:
 
     def _serve_and_check(self) -> None:
         self._serve(0)
+        if self._stopping():
+            raise Stopped
         if not self._ours:
             raise _NotOurs
 
@@ -284,6 +287,8 @@ class Tenure:
 
     def judge(self, minute: int, between: Callable[[], None]) -> None:
         """Look at all rules as things stood when this minute began. `between` is called now and then meanwhile."""
+        if minute // (60 * MINUTE) != self.judged // (60 * MINUTE):
+            self._table.forget(minute)
         for _ in self._table.read(minute):
             between()
         observed = Observed(self._table.table, self._signals.dead_letters(minute), self._signals.lag())
@@ -291,8 +296,6 @@ class Tenure:
         between()
         for written in self._log.write(states.step(self._log.known, self._rules, answers, minute)):
             self._teller.tell(written)
-        if minute // (60 * MINUTE) != self.judged // (60 * MINUTE):
-            self._table.forget(minute)
         self.judged = minute
         self._show()
 

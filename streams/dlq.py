@@ -22,6 +22,9 @@ MESSAGE = PREFIX + "exception.message"
 SHA256 = PREFIX + "value.sha256"
 SIZE = PREFIX + "value.size"
 
+UNDELIVERED = "webhook_failed"
+"""The reason for an alert's dead letter, which is a copy; those of events are `schemas.intake.REASONS`."""
+
 Headers = list[tuple[str, bytes | None]]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,19 +12,17 @@ import typer
 from flyback.cli import output
 from flyback.cli.options import AsJson, Bootstrap, Lake
 from flyback.cli.times import duration, moment_or_ago
-from flyback.errors import ConfigurationError, UnknownSchema
+from flyback.errors import ConfigurationError, FlybackError
 
 if TYPE_CHECKING:
-    from flyback.schemas.codec import Record
+    from confluent_kafka import Message
+
     from flyback.settings import Settings
-    from flyback.sinks.lake import Lake as OpenLake
-    from flyback.streams.alerts.replay import Change
     from flyback.streams.alerts.rules import Rule
 
 app = typer.Typer(no_args_is_help=True, help="Alerts on failure rates, and the rules that they come from.")
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+_MINUTE = timedelta(minutes=1)
 _LABELS = ("segment", "actor", "version")
 
 RulesFile = Annotated[
@@ -40,28 +38,27 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """Show the alerts that are open, and those that fired and were resolved lately; the newest first."""
-    from flyback import settings
+    from flyback import history, settings
+    from flyback.alert_history import alerts
+    from flyback.schemas.catalog import open_catalog
+    from flyback.streams.topology import Topology
 
     loaded = settings.load(bootstrap_servers=bootstrap)
     begin = moment_or_ago("--since", since, datetime.now(UTC))
+    topic = Topology(loaded).topic_of("Alert")
     with output.stderr().status(f"Reading alerts from {loaded.bootstrap_servers}"):
-        told = [_told(records) for records in _by_alert(loaded)]
+        found = alerts(history.read(loaded, [topic]), open_catalog(loaded), _passed_over)
     shown = [
         alert
-        for alert in told
+        for alert in found
         if alert["state"] != "RESOLVED" or (alert["fired_at"] is not None and alert["changed_at"] >= begin)
     ]
-    shown.sort(key=lambda alert: (alert["state"] != "RESOLVED", alert["changed_at"]), reverse=True)
     if as_json:
         output.print_json(shown)
         return
-    columns = ("state", "rule", *_LABELS, "since", "changed_at", "message")
-    output.print_table(
-        ("state", "rule", *_LABELS, "since", "last change", "message"),
-        [[_cell(alert[column]) for column in columns] for alert in shown],
-    )
+    _print_table(("state", "rule", *_LABELS, "since", "changed_at", "message"), shown)
     if not shown:
-        output.note(f"no alert is open, and none fired since {begin:%Y-%m-%d %H:%M}")
+        output.note(f"no alert is open, and none that fired was resolved since {begin:%Y-%m-%d %H:%M} UTC")
 
 
 @app.command(epilog="Example:  flyback alerts test --rule failure-rate-rises --since 30d --rules alerts.toml")
@@ -82,30 +79,27 @@ def test(
     be replayed: the lake does not know what they look at.
     """
     from flyback import settings
+    from flyback.alert_history import changes, micros_of, time_of
     from flyback.sinks.lake import lake as open_lake
     from flyback.streams.alerts.replay import replay
     from flyback.streams.alerts.rules import horizon
 
     loaded = settings.load(lake=lake)
-    chosen = _chosen(loaded, rules, rule)
-    now = datetime.now(UTC)
-    begin = moment_or_ago("--since", since, now)
-    end = moment_or_ago("--until", until, now) if until else now
-    if begin >= end:
-        raise ConfigurationError(f"no time lies between --since {since} and --until {until or 'now'}")
-    minutes, rest = divmod(duration("--every", every), timedelta(minutes=1))
+    chosen = _chosen(_rules(loaded, rules), rule)
+    begin, end = _range(since, until, datetime.now(UTC))
+    minutes, rest = divmod(duration("--every", every), _MINUTE)
     if rest or not minutes:
         raise ConfigurationError(f"--every {every}: write whole minutes, such as 5m")
     with open_lake(loaded.lake) as opened, output.stderr().status(f"Replaying {loaded.lake}"):
-        history = changes(opened, begin - timedelta(minutes=horizon(chosen)), end)
-        records = list(replay(chosen, history, _micros(begin), _micros(end), minutes))
+        # what lies so far back that no count can be there need not be asked for
+        reach = min(timedelta(minutes=horizon(chosen)), begin - time_of(0))
+        history = changes(opened, begin - reach, end)
+        records = list(replay(chosen, history, micros_of(begin), micros_of(end), minutes))
+    found = [{**record, "occurred_at": time_of(record["occurred_at"])} for record in records]
     if as_json:
-        output.print_json([{**record, "occurred_at": _time(record["occurred_at"])} for record in records])
+        output.print_json(found)
         return
-    columns = ("occurred_at", "state", "rule", *_LABELS, "message")
-    lines = [[_cell({**record, "occurred_at": _time(record["occurred_at"])}[name]) for name in columns]
-             for record in records]  # fmt: skip
-    output.print_table(("when", *columns[1:]), lines)
+    _print_table(("occurred_at", "state", "rule", *_LABELS, "message"), found)
     fired = sum(record["state"] == "FIRING" for record in records)
     times = "once" if fired == 1 else f"{fired:,} times"
     output.note(f"from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC it would have fired {times}")
@@ -136,38 +130,15 @@ def check(
     )
 
 
-def changes(lake: OpenLake, begin: datetime, end: datetime) -> Iterator[Change]:
-    """What was added to the counts of minutes from `begin` on, and the whole minute by which it was known.
+def _range(since: str, until: str | None, now: datetime) -> tuple[datetime, datetime]:
+    """From a whole minute on, until now at the latest: what is not known yet is not replayed."""
+    from flyback.alert_history import time_of
 
-    From every count that the stream wrote, by the time it wrote it; `end` is the last such time.
-    """
-    from flyback.streams.alerts.replay import Change
-    from flyback.streams.rates import Cell, Counts
-
-    labels = '"minute", actor_kind, actor, "version", segment'
-    latest = ", ".join(f"arg_max({name}, _offset) AS {name}" for name in Counts._fields)
-    added = ", ".join(f"{name} - lag({name}, 1, 0) OVER of_key" for name in Counts._fields)
-    found = lake.connection.execute(
-        f"""
-        WITH by_minute AS (
-            SELECT
-                "partition", {labels}, {latest},
-                date_trunc('minute', _arrived_at - INTERVAL 1 microsecond) + INTERVAL 1 minute AS known_at
-            FROM raw.failure_rates
-            WHERE "minute" >= ? AND _arrived_at <= ?
-            GROUP BY "partition", {labels}, known_at
-        )
-        SELECT epoch_us(known_at), epoch_us("minute"), actor_kind, actor, "version", segment, {added}
-        FROM by_minute
-        WINDOW of_key AS (PARTITION BY "partition", {labels} ORDER BY known_at)
-        ORDER BY known_at
-        """,
-        [begin, end],
-    )
-    split = 1 + len(Cell._fields)
-    while rows := found.fetchmany(10_000):
-        for row in rows:
-            yield Change(row[0], Cell(*row[1:split]), Counts(*row[split:]))
+    begin = max(time_of(0), moment_or_ago("--since", since, now)).replace(second=0, microsecond=0)
+    end = min(now, moment_or_ago("--until", until, now)) if until else now
+    if begin >= end:
+        raise ConfigurationError(f"no time lies between --since {since} and --until {until or 'now'}")
+    return begin, end
 
 
 def _rules(settings: Settings, file: Path | None) -> Sequence[Rule]:
@@ -176,15 +147,18 @@ def _rules(settings: Settings, file: Path | None) -> Sequence[Rule]:
     return rules_of(settings) if file is None else read_rules(file)
 
 
-def _chosen(settings: Settings, file: Path | None, name: str | None) -> Sequence[Rule]:
+def _chosen(rules: Sequence[Rule], name: str | None) -> Sequence[Rule]:
+    """The rules to replay."""
     from flyback.streams.alerts.rules import Counted
 
-    every = _rules(settings, file)
     if name is None:
-        return [rule for rule in every if isinstance(rule, Counted)]
-    found = [rule for rule in every if rule.name == name]
+        counted = [rule for rule in rules if isinstance(rule, Counted)]
+        if not counted:
+            raise ConfigurationError("none of the rules can be replayed: only those on counts can")
+        return counted
+    found = [rule for rule in rules if rule.name == name]
     if not found:
-        raise ConfigurationError(f"there is no rule {name}: give one of {', '.join(rule.name for rule in every)}")
+        raise ConfigurationError(f"there is no rule {name}: give one of {', '.join(rule.name for rule in rules)}")
     if not isinstance(found[0], Counted):
         raise ConfigurationError(
             f"{name} is of the kind {found[0].kind}, which the lake knows nothing of: only rules on counts can be "
@@ -193,46 +167,16 @@ def _chosen(settings: Settings, file: Path | None, name: str | None) -> Sequence
     return found
 
 
-def _by_alert(settings: Settings) -> list[list[Record]]:
-    """The records of each alert, in order."""
-    from flyback import history
-    from flyback.errors import InvalidEvent
-    from flyback.schemas import codec, wire
-    from flyback.schemas.catalog import open_catalog
-    from flyback.streams.topology import Topology
-
-    catalog = open_catalog(settings)
-    found: dict[str, list[Record]] = {}
-    for message in history.read(settings, [Topology(settings).topic_of("Alert")]):
-        value: Any = message.value() or b""
-        try:
-            record = codec.decode("Alert", value, catalog.schema(wire.schema_id(value)))
-        except (InvalidEvent, UnknownSchema) as error:
-            output.note(f"alerts.v1/{message.partition()}/{message.offset()} is passed over: {error}")
-            continue
-        found.setdefault(record["alert_id"], []).append(record)
-    return list(found.values())
-
-
-def _told(records: Sequence[Record]) -> dict[str, Any]:
-    """An alert by its latest state, with when it began, when it fired (None: never), and when that state began."""
-    latest = records[-1]
-    fired = next((record["occurred_at"] for record in records if record["state"] == "FIRING"), None)
-    return {
-        **{name: value for name, value in latest.items() if name != "occurred_at"},
-        "since": _time(records[0]["occurred_at"]),
-        "fired_at": None if fired is None else _time(fired),
-        "changed_at": _time(latest["occurred_at"]),
-    }
+def _print_table(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+    titles = {"occurred_at": "when", "changed_at": "last change"}
+    output.print_table(
+        [titles.get(column, column) for column in columns], [[_cell(row[column]) for column in columns] for row in rows]
+    )
 
 
 def _cell(value: object) -> object:
     return f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else value
 
 
-def _time(micros: int) -> datetime:
-    return _EPOCH + micros * _MICROSECOND
-
-
-def _micros(moment: datetime) -> int:
-    return (moment - _EPOCH) // _MICROSECOND
+def _passed_over(message: Message, error: FlybackError) -> None:
+    output.note(f"{message.topic()}/{message.partition()}/{message.offset()} is passed over: {error}")

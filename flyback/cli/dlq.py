@@ -159,9 +159,11 @@ def _reported(report: Report) -> dict[str, Any]:
 def _selection(topic: str | None, reason: str | None, *rest: Any) -> Selection:
     from flyback.deadletters import Selection
     from flyback.schemas.intake import REASONS
+    from flyback.streams.dlq import UNDELIVERED
 
-    if reason is not None and reason not in REASONS:
-        raise ConfigurationError(f"there is no reason {reason}: give one of {', '.join(REASONS)}")
+    known = (*REASONS, UNDELIVERED)
+    if reason is not None and reason not in known:
+        raise ConfigurationError(f"there is no reason {reason}: give one of {', '.join(known)}")
     return Selection(topic, reason, *rest)
 
 

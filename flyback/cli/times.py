@@ -8,12 +8,12 @@ from flyback.errors import ConfigurationError
 
 
 def moment(option: str, text: str) -> datetime:
-    """A time, in UTC where it names no zone. Raises ConfigurationError naming the option."""
+    """A time in UTC, as which it is read where it names no zone. Raises ConfigurationError naming the option."""
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise ConfigurationError(f"{option} {text}: write a time as 2026-01-31 or 2026-01-31T12:00") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def duration(option: str, text: str) -> timedelta:
@@ -30,11 +30,13 @@ def duration(option: str, text: str) -> timedelta:
 
 
 def moment_or_ago(option: str, text: str, now: datetime) -> datetime:
-    """A time, or how long ago it was. Raises ConfigurationError naming the option."""
+    """A time in UTC, or how long ago it was. Raises ConfigurationError naming the option."""
     try:
         return now - duration(option, text)
     except ConfigurationError:
         pass
+    except OverflowError:
+        raise ConfigurationError(f"{option} {text}: it is longer ago than times can be written") from None
     try:
         return moment(option, text)
     except ConfigurationError:

@@ -32,8 +32,12 @@ def replay(
     table = Table(rules)
     changes = iter(sorted(history, key=lambda change: change.known_at))
     change = next(changes, None)
+    if change is None:
+        return
     known: states.Known = {}
-    for now in range(since // MINUTE * MINUTE, until + 1, every * MINUTE):
+    begin, step = since // MINUTE * MINUTE, every * MINUTE
+    silent = max(0, (change.known_at - begin) // step)  # before anything is known there is no alert
+    for now in range(begin + silent * step, until + 1, step):
         while change is not None and change.known_at <= now:
             table.add(change.cell, change.counts)
             change = next(changes, None)

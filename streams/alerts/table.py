@@ -50,10 +50,11 @@ class Selection(NamedTuple):
 class Series:
     """Counts by minute (numbered since the epoch) of whatever was added. Hours are summed, for long windows."""
 
-    def __init__(self) -> None:
+    def __init__(self, coarse: int = 0) -> None:
+        """Hours before `coarse` (numbered since the epoch) are kept as sums only."""
         self._hours: dict[int, Counts] = {}
         self._minutes: dict[int, dict[int, Counts]] = {}
-        self._coarse = 0  # hours before this one are kept as sums only
+        self._coarse = coarse
 
     def __bool__(self) -> bool:
         return bool(self._hours)
@@ -67,10 +68,10 @@ class Series:
         minutes = self._minutes.setdefault(hour, {})
         minutes[minute] = minutes.get(minute, _NOTHING).plus(change)
 
-    def forget(self, before: int, minutes_before: int) -> None:
-        """Drop the whole hours before the first of these minutes, and all but the sums of those before the second."""
-        self._coarse = max(self._coarse, minutes_before // _HOUR)
-        self._hours = {hour: sums for hour, sums in self._hours.items() if hour >= before // _HOUR}
+    def forget(self, before: int, coarse: int) -> None:
+        """Drop the hours before the first of these, and all but the sums of those before the second."""
+        self._coarse = max(self._coarse, coarse)
+        self._hours = {hour: sums for hour, sums in self._hours.items() if hour >= before}
         self._minutes = {hour: minutes for hour, minutes in self._minutes.items() if hour >= self._coarse}
 
     def total(self, first: int, last: int) -> Counts:
@@ -117,6 +118,7 @@ class Table:
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._rules = [rule for rule in rules if isinstance(rule, Counted)]
         self._series: dict[Selection, dict[Labels, Series]] = {Selection.of(rule): {} for rule in self._rules}
+        self._coarse = dict.fromkeys(self._series, 0)
 
     @classmethod
     def of(cls, rules: Iterable[Rule], cells: Iterable[tuple[Cell, Counts]]) -> Table:
@@ -130,16 +132,24 @@ class Table:
         """Add to one cell: its new counts `minus` those it had before."""
         for selection, series in self._series.items():
             if (labels := selection.labels(cell)) is not None:
-                series.setdefault(labels, Series()).add(cell.minute // MINUTE, change)
+                if labels not in series:
+                    series[labels] = Series(self._coarse[selection])
+                series[labels].add(cell.minute // MINUTE, change)
+
+    def as_minute(self, minute: int) -> int:
+        """A minute (microseconds UTC) that stands for this one: its hour's first, where only the hour's sum is kept."""
+        hour = minute // (_HOUR * MINUTE)
+        return hour * _HOUR * MINUTE if hour < min(self._coarse.values(), default=0) else minute
 
     def forget(self, now: int) -> None:
         """Drop what no rule looks at any more at this time, microseconds UTC; worth while once an hour."""
         for selection, series in self._series.items():
             rules = [rule for rule in self._rules if Selection.of(rule) == selection]
-            before = now // MINUTE - max(rule.horizon for rule in rules)
-            minutes_before = now // MINUTE - max(rule.minutes_kept for rule in rules)
+            before = (now // MINUTE - max(rule.horizon for rule in rules)) // _HOUR
+            coarse = (now // MINUTE - max(rule.minutes_kept for rule in rules)) // _HOUR
+            self._coarse[selection] = max(self._coarse[selection], coarse)
             for labels in list(series):
-                series[labels].forget(before, minutes_before)
+                series[labels].forget(before, coarse)
                 if not series[labels]:
                     del series[labels]
 

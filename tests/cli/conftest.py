@@ -6,18 +6,21 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 from typer.testing import CliRunner
 
-from flyback import topics
+from flyback import history, topics
 from flyback.cli.app import app
+from flyback.history import Place
 from flyback.local.process import free_port
 from flyback.settings import Settings, load
+from tests.streams.alert_stage import AlertStage
 
 
 @dataclass(frozen=True)
@@ -91,3 +94,29 @@ def own_topics(kafka_bootstrap: str, topic_prefix: str, monkeypatch: pytest.Monk
     settings = load()
     topics.create(settings)
     return settings
+
+
+@pytest.fixture
+def read_by_commands(monkeypatch: pytest.MonkeyPatch) -> Callable[[AlertStage], AlertStage]:
+    """Lets commands read a stage's Kafka, which is in memory; its messages are a real client's."""
+
+    def shown(stage: AlertStage) -> AlertStage:
+        def places(settings: Settings, topics: Sequence[str]) -> list[Place]:
+            return [(topic, number) for topic in topics for number in range(len(stage.kafka.logs[topic]))]
+
+        def next_offsets(settings: Settings, topics: Sequence[str]) -> dict[Place, int]:
+            return {
+                (topic, number): stage.kafka.logs[topic][number].stable for topic, number in places(settings, topics)
+            }
+
+        def read(settings: Settings, topics: Sequence[str]) -> Iterator[Any]:
+            consumer = stage.kafka.consumer({"group.id": "reader", "isolation.level": "read_committed"})
+            consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in places(settings, topics)])
+            yield from consumer.consume(100_000, 0)
+
+        for function in (places, next_offsets, read):
+            monkeypatch.setattr(history, function.__name__, function)
+        monkeypatch.setenv("FLYBACK_TOPIC_PREFIX", stage.settings.topic_prefix)
+        return stage
+
+    return shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,12 @@ from confluent_kafka import Producer
 from flyback.schemas import codec
 from flyback.schemas.catalog import hashed_id
 from flyback.settings import Settings
-from flyback.streams import dlq
+from flyback.streams import alert_webhook, dlq
+from flyback.streams.alert_webhook import Webhook
 from tests.cli.conftest import Flyback
+from tests.streams.alert_stage import AlertStage
+from tests.streams.alerts.counted import cell, reviewed, rule
+from tests.waiting import eventually
 
 CORRECTION = {
     "correction_id": "c-1",
@@ -200,3 +205,47 @@ def test_an_arrival_beyond_all_calendars_is_shown_as_none(flyback: Flyback, own_
     producer.produce(name + ".dlq", value, b"t", 0, headers=list(headers))
     assert producer.flush(10) == 0
     assert flyback("dlq", "list", "--json").json[0]["arrived_at"] is None
+
+
+@pytest.fixture
+def untold(read_by_commands: Callable[[AlertStage], AlertStage], monkeypatch: pytest.MonkeyPatch) -> AlertStage:
+    """An alert that fires, of which a watch could not tell its webhook: nobody is there. In memory."""
+    monkeypatch.setattr(alert_webhook, "GIVE_UP_SECONDS", 0.0)
+    stage = AlertStage([rule("rate", 'above = 0.2\nwindow = "5m"')], Webhook("http://127.0.0.1:1/hook", "secret", {}))
+    watch = stage.watch()
+    stage.step(watch)
+    stage.count(cell(0), reviewed(100, 90))
+    stage.pass_minutes(watch, 1)
+
+    def buried() -> bool:
+        stage.step(watch)
+        return bool(stage.kafka.records(stage.topology.dead_letters_of(stage.alerts)))
+
+    eventually(buried, "what could not be told is a dead letter")
+    watch.close()
+    return read_by_commands(stage)
+
+
+def test_an_alert_that_could_not_be_sent_is_shown_with_the_reason(flyback: Flyback, untold: AlertStage) -> None:
+    (row,) = flyback("dlq", "list", "--reason", "webhook_failed", "--json").json
+    assert (row["topic"], row["reason"], row["message"]) == (
+        untold.alerts, "webhook_failed", "no answer: ConnectionRefusedError"
+    )  # fmt: skip
+    (letter,) = flyback("dlq", "show", "--topic", "alerts.v1", "--json").json
+    assert letter["event"] == untold.written()[1]
+
+
+@pytest.mark.parametrize("repair", [[], ["--repair", "key"]])
+def test_replay_says_of_an_alert_that_it_is_no_event_and_where_to_look_instead(
+    flyback: Flyback, untold: AlertStage, repair: list[str]
+) -> None:
+    said = flyback("dlq", "replay", "--dry-run", *repair)
+    assert said.code == 0
+    assert said.err.strip() == "0 would be replayed, 0 replayed before, 0 left by the repair, 1 not replayable"
+    _, line = said.out.splitlines()
+    assert line.split()[:2] == [f"{untold.alerts}/0/1", "alert"]
+    assert line.endswith(
+        "no event, but an alert that the webhook did not take; it stands in its topic all the same, and is not sent "
+        "again: `flyback alerts list` says what became of it"
+    )
+    assert [alert["state"] for alert in flyback("alerts", "list", "--json").json] == ["FIRING"]

@@ -58,7 +58,8 @@ def test_what_cannot_be_asked_is_told(flyback: Flyback, arguments: list[str], co
     assert complaint in said.err
 
 
-def test_a_time_without_a_zone_is_in_utc() -> None:
+def test_a_time_is_in_utc_also_where_it_names_another_zone_or_none() -> None:
     assert times.moment("--since", "2026-01-31T12:00") == datetime(2026, 1, 31, 12, tzinfo=UTC)
+    assert times.moment("--since", "2026-01-31T12:00+02:00").isoformat() == "2026-01-31T10:00:00+00:00"
     with pytest.raises(ConfigurationError, match="--as-of soon: write a time as"):
         times.moment("--as-of", "soon")

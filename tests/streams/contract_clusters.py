@@ -125,9 +125,9 @@ class Opened:
         self._clients = clients
         self._stack = stack
 
-    def reader(self, topic: str, offset: int, isolation: str = "read_committed") -> Consumer:
+    def reader(self, topic: str, offset: int, isolation: str = "read_committed", reset: str = "error") -> Consumer:
         config = {"group.id": "reader", "isolation.level": isolation, "enable.partition.eof": True}
-        consumer = self._clients.consumer({**config, "auto.offset.reset": "error", "enable.auto.commit": False})
+        consumer = self._clients.consumer({**config, "auto.offset.reset": reset, "enable.auto.commit": False})
         self._stack.callback(consumer.close)
         consumer.assign([TopicPartition(topic, 0, offset)])
         return consumer

@@ -188,11 +188,17 @@ class MemoryConsumer(_Client):
         return places
 
     def _fetch(self, place: Place) -> Iterator[Message]:
+        if place in self.kafka.unreadable:
+            if (refused := self.kafka.unreadable[place]) is not None:
+                yield self._event(place, self._positions[place], refused)
+            return
         log, position = self._log(place), self._positions[place]
         if not log.start <= position <= log.end:
-            error = KafkaError(KafkaError._AUTO_OFFSET_RESET, "fetch failed due to requested offset not available")
-            yield self._event(place, position, error)
-            return
+            if self.config.get("auto.offset.reset") != "earliest":
+                error = KafkaError(KafkaError._AUTO_OFFSET_RESET, "fetch failed due to requested offset not available")
+                yield self._event(place, position, error)
+                return
+            position = log.start
         end = self._readable_end(log)
         found = [r for r in log.records[position:end] if r.visible or (r.visible is None and not self._committed_only)]
         chance = self.kafka.chance

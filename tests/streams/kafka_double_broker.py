@@ -206,6 +206,8 @@ class MemoryBroker:
         self.planned: list[Planned] = []
         self.refusals = 0
         """How many of the records to come are refused though their producer takes them for delivered."""
+        self.unreadable: dict[Place, KafkaError | None] = {}
+        """Partitions that cannot be read, with the error that a reader is told once; None: nothing ever comes."""
         self.calls: list[tuple[str, str]] = []
         """Every call of a client, as (client.id, name)."""
         self._topics_made = count(1)

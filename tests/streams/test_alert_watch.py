@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from confluent_kafka import KafkaError
 
 from flyback import metrics
 from flyback.errors import BrokerError, FlybackError, TopicMismatch, UnknownSchema, WorkerFenced
+from flyback.streams import alert_table
 from flyback.streams.alert_log import Stopped
 from flyback.streams.alert_watch import Watch
 from flyback.streams.rates import MINUTE, Counts
@@ -86,6 +88,39 @@ def test_a_minute_is_not_looked_at_before_what_was_written_in_it_can_be_committe
     stage.kafka.now += 1_000
     stage.step(watch)
     assert brief(stage.written()) == [(1, "PENDING")]
+
+
+def test_what_another_committed_behind_an_open_transaction_is_waited_for(stage: AlertStage) -> None:
+    watch = stage.watch()
+    stage.step(watch)
+    topic = stage.topology.topic_of("FailureRate")
+    stage.kafka.append_open("of-a-killed-worker", (topic, 0), b"", b"", None)
+    stage.count(cell(0), reviewed(100, 90))
+    serve, slices = watch._serve, count()
+
+    def until_the_broker_ends_it(seconds: float) -> None:
+        serve(seconds)
+        if seconds == 0 and next(slices) == 5:  # it has been reading for a while
+            stage.kafka.expire_transaction("of-a-killed-worker")
+
+    watch._serve = until_the_broker_ends_it  # type: ignore[method-assign]
+    stage.pass_minutes(watch, 1)
+    assert brief(stage.written()) == [(1, "PENDING")]
+    assert stage.written() == stage.expected(SINCE + MINUTE)
+
+
+def test_a_transaction_that_stays_open_does_not_hold_up_the_alerts(
+    stage: AlertStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alert_table, "_OPEN_SECONDS", 0.05)
+    watch = stage.watch()
+    stage.step(watch)
+    stage.count(cell(0), reviewed(100, 90))
+    stage.kafka.append_open("hangs", (stage.topology.topic_of("FailureRate"), 0), b"", b"", None)
+    stage.count(cell(0), reviewed(100, 10))
+    stage.pass_minutes(watch, 1)
+    [record] = stage.written()
+    assert "90.0% failed" in record["message"]
 
 
 def test_one_watches_and_the_other_stands_by_until_that_one_leaves(stage: AlertStage) -> None:

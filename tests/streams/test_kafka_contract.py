@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_END, TIMESTAMP_LOG_APPEND_TIME, KafkaError, TopicPartition
 
 from flyback.errors import TopicMismatch
 from tests.streams.contract_clusters import (
@@ -121,6 +121,31 @@ def test_a_position_outside_the_log_gives_an_error_that_names_it(
     reader = opened.reader(name, 2)
     assert reader.get_watermark_offsets(TopicPartition(name, 0), SECONDS) == (2, 3)
     assert read_to_the_end(reader) == ([b"3"], 3)
+
+
+@pytest.mark.parametrize("offset", [0, 9])
+def test_a_position_outside_the_log_is_taken_for_the_start_where_the_client_is_told_so(
+    cluster: Cluster, opened: Opened, name: str, offset: int
+) -> None:
+    cluster.create(name, 1)
+    cluster.append(name, b"1", b"2", b"3")
+    cluster.delete_records(name, 2)
+    assert read_to_the_end(opened.reader(name, offset, reset="earliest")) == ([b"3"], 3)
+
+
+def test_the_first_offset_of_a_time_is_that_of_a_record_not_before_it_and_none_is_after_the_last(
+    cluster: Cluster, opened: Opened, name: str
+) -> None:
+    cluster.create(name, 1)
+    cluster.append(name, b"1")
+    reader = opened.reader(name, 0)
+    at = next_message(reader).timestamp()[1]
+
+    def first(since: int) -> int:
+        [found] = reader.offsets_for_times([TopicPartition(name, 0, since)], timeout=SECONDS)
+        return found.offset
+
+    assert [first(at - 1), first(at), first(at + 1)] == [0, 0, OFFSET_END]
 
 
 def test_nothing_comes_while_paused_and_after_seek_and_resume_all_from_there(

@@ -50,6 +50,17 @@ def test_one_may_look_more_seldom() -> None:
     ]
 
 
+def test_a_time_in_which_nothing_was_known_is_not_gone_through_and_shifts_no_look() -> None:
+    found = when(list(replay([HIGH], [known(3, 3, 100, 90)], 0, UNTIL, every=7)))
+    first = -(RUNNING + 4) % 7 + 4
+    assert found == [(first, "PENDING"), (first + 7, "RESOLVED")]
+
+
+def test_without_a_history_there_is_no_alert() -> None:
+    silent = rule("no-predictions", 'window = "3m"\nwithin = "20m"')
+    assert list(replay([HIGH, silent], [], SINCE, UNTIL)) == []
+
+
 def test_dead_letters_and_lag_are_passed_over() -> None:
     rules = [rule("lag", 'above = "1s"', "lag"), rule("dead-letters", 'above = 0\nwindow = "5m"', "dead")]
     assert list(replay(rules, [known(3, 3, 100, 90)], SINCE, UNTIL)) == []

@@ -58,7 +58,7 @@ def test_what_is_forgotten_is_older(
     found: list[tuple[int, Counts]], late: list[tuple[int, Counts]], before: int, minutes_before: int
 ) -> None:
     series, whole = series_of(found), series_of([*found, *late])
-    series.forget(before, minutes_before)
+    series.forget(before // 60, minutes_before // 60)
     for change in late:
         series.add(*change)
     coarse = max(before, minutes_before)
@@ -114,3 +114,21 @@ def test_no_rule_misses_what_is_forgotten() -> None:
 def test_labels_are_shown_as_far_as_they_are_told_apart() -> None:
     assert str(Labels(actor="m", segment="s")) == "actor m, segment s"
     assert str(Labels()) == ""
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(cells, counts)))
+def test_a_minute_that_stands_for_another_counts_the_same(found: list[tuple[Cell, Counts]]) -> None:
+    whole, rounded = Table.of(RULES, found), Table(RULES)
+    rounded.forget(NOW)
+    for each, change in found:
+        rounded.add(each._replace(minute=rounded.as_minute(each.minute)), change)
+    whole.forget(NOW)
+    rounded.forget(NOW)
+    for each in RULES:
+        assert isinstance(each, Counted)
+        totals = [
+            {labels: series.total(RUNNING - 65, RUNNING + 5) for labels, series in table.series(each).items()}
+            for table in (whole, rounded)
+        ]
+        assert totals[0] == totals[1]
