@@ -8,7 +8,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flyback.dashboards import parts
@@ -143,12 +143,12 @@ class Board:
         with self._lock:
             kept, found = self._kept.get(view, (None, {}))
         if kept != state or answers.of_lake(view.question(now)):
-            found = {}
+            before, found = _step_of(found), {}
             marks = [*parts.version_marks(view, self._store.appearances()), *map(_mark, fired)]
             makers: dict[str, Callable[[], Part]] = {
                 "headline": lambda: parts.headline(view, now, answers),
-                "chart": lambda: parts.chart(view, now, answers, marks),
-                "table": lambda: parts.table(view, now, answers),
+                "chart": lambda: parts.chart(view, now, answers, marks, before),
+                "table": lambda: parts.table(view, now, answers, _step_of(found) or timedelta(0)),
             }
             for name, make in makers.items():
                 try:
@@ -207,6 +207,12 @@ def failures_of(view: View, now: datetime, limit: int = 20, before: Cursor | Non
     """The newest ones of a view, or those that follow."""
     asked = view.question(now)
     return Failures(asked.since, asked.until, view.where, view.find, limit, before)
+
+
+def _step_of(found: Mapping[str, Part]) -> timedelta | None:
+    """How far the points of the chart are apart, if that is known."""
+    seconds = found.get("chart", {}).get("step")
+    return None if seconds is None else timedelta(seconds=seconds)
 
 
 def encode(part: Any) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -18,6 +18,7 @@ from flyback.streams.rates import Counts
 MOST_CHARACTERS = 2_000
 """Of a content's body in a list; an episode has MOST_WHOLE."""
 MOST_WHOLE = 100_000
+_SAID_FOR_ONE = 10  # corrections and grades that are looked at for one failure
 _NEWEST_EXAMPLES = 1_000
 _NEWEST_OVER = 20
 _LABEL_COLUMNS: Mapping[Label, str] = {
@@ -26,6 +27,63 @@ _LABEL_COLUMNS: Mapping[Label, str] = {
     "version": "actor.version",
     "segment": "segment",
 }
+
+
+_REVIEWS_OF = """(
+    WITH wanted AS (SELECT unnest({}) AS task_id, unnest({}) AS prediction_id),
+    answers AS (
+        SELECT
+            task_id, prediction_id,
+            arg_min(struct_pack(actor := actor, segment := segment, occurred_at := occurred_at), _offset) AS answer
+        FROM raw.predictions
+        JOIN wanted USING (task_id, prediction_id)
+        GROUP BY task_id, prediction_id
+    ),
+    corrected AS (
+        SELECT
+            task_id, prediction_id,
+            arg_min(
+                struct_pack(
+                    authority := authority,
+                    occurred_at := occurred_at,
+                    correction_id := correction_id,
+                    failed := verdict <> 'CONFIRMED'
+                ),
+                _offset
+            ) AS correction
+        FROM raw.corrections
+        JOIN wanted USING (task_id, prediction_id)
+        GROUP BY task_id, prediction_id, correction_id
+    ),
+    graded AS (
+        SELECT
+            task_id, prediction_id,
+            arg_min(
+                struct_pack(grade_id := grade_id, failed := NOT passed, occurred_at := occurred_at), _offset
+            ) AS grade
+        FROM raw.grades
+        JOIN wanted USING (task_id, prediction_id)
+        GROUP BY task_id, prediction_id, grade_id
+    ),
+    winning AS (SELECT task_id, prediction_id, max(correction) AS won FROM corrected GROUP BY task_id, prediction_id),
+    deciding AS (
+        SELECT task_id, prediction_id, max(grade) AS decided
+        FROM graded
+        WHERE grade.failed IS NOT NULL
+        GROUP BY task_id, prediction_id
+    )
+    SELECT
+        task_id, prediction_id, answer.actor AS actor, answer.segment AS segment, answer.occurred_at AS occurred_at,
+        won.correction_id AS winning_correction_id,
+        decided.grade_id AS deciding_grade_id,
+        CASE WHEN won.correction_id IS NOT NULL THEN won.failed ELSE decided.failed END AS failed,
+        coalesce(won.occurred_at, decided.occurred_at) AS decided_at
+    FROM answers
+    LEFT JOIN winning USING (task_id, prediction_id)
+    LEFT JOIN deciding USING (task_id, prediction_id)
+)"""
+"""The rows of the view `reviews` for some predictions (their task_ids, their prediction_ids), and those columns of it
+that are asked for here. The view itself cannot do with less than every id of the lake."""
 
 
 class Query(Protocol):
@@ -70,7 +128,11 @@ class Cursor(NamedTuple):
 
 @dataclass(frozen=True)
 class Failures:
-    """Predictions of a range that failed, those first that were found to last."""
+    """Predictions of a range that failed, those first that were found to last.
+
+    A lake may have millions of reviews and a page shows twenty: so these are looked for among the newest corrections
+    and grades that say so. First among all; where too few of those are of the range and its filters, among these.
+    """
 
     since: datetime
     until: datetime
@@ -94,8 +156,7 @@ class Failures:
         return text.format(*map(literal, values))
 
     def run(self, connection: DuckDBPyConnection) -> Any:
-        text, values = self._asked()
-        found = connection.execute(text.format(*"?" * len(values)), values).fetchall()
+        found = self._newest(connection)
         shown = found[: self.limit]
         episodes = _episodes(connection, {row[0] for row in shown})
         rows = [
@@ -110,8 +171,41 @@ class Failures:
             "sql": self.sql,
         }
 
-    def _asked(self) -> tuple[str, list[Any]]:
-        conditions = ["failed", "occurred_at >= {}", "occurred_at < {}"]
+    def _newest(self, connection: DuckDBPyConnection) -> list[Any]:
+        """The rows that `sql` gives.
+
+        What was decided at some moment was said at it: among the newest feedback back to a moment are all failures
+        that were decided after it.
+        """
+        number = _SAID_FOR_ONE * (self.limit + 1)
+        for of_view in (False, True):
+            said = _run(connection, *self._said(number, of_view))
+            moment = said[-1][2] if len(said) == number else None
+            ids = list(dict.fromkeys((task_id, prediction_id) for task_id, prediction_id, _ in said))
+            text, values = self._asked(_REVIEWS_OF)
+            found = _run(connection, text, [*map(list, zip(*ids, strict=True)), *values]) if ids else []
+            decided = [row for row in found if moment is None or row[2] > moment]
+            if moment is None or len(decided) > self.limit:
+                return decided
+        return _run(connection, *self._asked())
+
+    def _said(self, number: int, of_view: bool) -> tuple[str, list[Any]]:
+        """So many of the newest corrections and grades that say of a prediction that it failed: its ids, and when."""
+        tables = ("raw.corrections WHERE verdict <> 'CONFIRMED'", "raw.grades WHERE NOT passed")
+        before = "" if self.before is None else " AND occurred_at <= {}"
+        said = [f"SELECT task_id, prediction_id, occurred_at FROM {table}{before}" for table in tables]
+        values: list[Any] = [] if self.before is None else [self.before.at] * len(tables)
+        text = f"SELECT task_id, prediction_id, occurred_at\nFROM ({' UNION ALL '.join(said)})"
+        if of_view:
+            conditions, wanted = self._of_view()
+            answers = f"SELECT task_id, prediction_id FROM raw.predictions WHERE {' AND '.join(conditions)}"
+            text += f"\nSEMI JOIN ({answers}) USING (task_id, prediction_id)"
+            values += wanted
+        return f"{text}\nORDER BY occurred_at DESC\nLIMIT {number}", values
+
+    def _of_view(self) -> tuple[list[str], list[Any]]:
+        """Conditions on a prediction, with their values."""
+        conditions = ["occurred_at >= {}", "occurred_at < {}"]
         values: list[Any] = [self.since, self.until]
         for label, wanted in self.where:
             conditions.append(f"{_LABEL_COLUMNS[label]} IN ({', '.join(['{}'] * len(wanted))})")
@@ -120,12 +214,16 @@ class Failures:
             columns = " OR ".join(f"contains(lower({column}), lower({{}}))" for column in _LABEL_COLUMNS.values())
             conditions.append(f"({columns})")
             values += [self.find] * len(_LABEL_COLUMNS)
+        return conditions, values
+
+    def _asked(self, reviews: str = "reviews") -> tuple[str, list[Any]]:
+        conditions, values = self._of_view()
         if self.before is not None:
             conditions.append("(decided_at, task_id, prediction_id) < ({}, {}, {})")
             values += self.before
         text = (
             "SELECT task_id, prediction_id, decided_at, winning_correction_id, deciding_grade_id\n"
-            f"FROM reviews\nWHERE {' AND '.join(conditions)}\n"
+            f"FROM {reviews}\nWHERE {' AND '.join(['failed', *conditions])}\n"
             f"ORDER BY decided_at DESC, task_id DESC, prediction_id DESC\nLIMIT {self.limit + 1}"
         )
         return text, values
@@ -206,23 +304,20 @@ class Latency:
     every: ClassVar[float] = 5.0
     key: ClassVar[str] = "latency"
     nothing: ClassVar[Any] = {"latency": None}
+    sql: ClassVar[str] = (
+        "SELECT quantile_cont(seconds, 0.5) AS p50, quantile_cont(seconds, 0.99) AS p99, count(*) AS examples\n"
+        "FROM (\n"
+        "    SELECT\n"
+        "        epoch(_arrived_at - greatest(prediction_source.arrived_at, feedback_source.arrived_at)) AS seconds\n"
+        f"    FROM raw.examples\n    ORDER BY _arrived_at DESC\n    LIMIT {_NEWEST_EXAMPLES}\n)"
+    )
 
     def run(self, connection: DuckDBPyConnection) -> Any:
-        [(half, most, examples)] = connection.execute(
-            f"""
-            SELECT quantile_cont(seconds, 0.5), quantile_cont(seconds, 0.99), count(*)
-            FROM (
-                SELECT
-                    epoch(_arrived_at - greatest(prediction_source.arrived_at, feedback_source.arrived_at)) AS seconds
-                FROM raw.examples
-                ORDER BY _arrived_at DESC
-                LIMIT {_NEWEST_EXAMPLES}
-            )
-            """
-        ).fetchall()
+        [(half, most, examples)] = connection.execute(self.sql).fetchall()
         if not examples or half is None:
             return self.nothing
-        return {"latency": {"p50": round(max(0.0, half), 4), "p99": round(max(0.0, most), 4), "examples": examples}}
+        found = {"p50": round(max(0.0, half), 4), "p99": round(max(0.0, most), 4), "examples": examples}
+        return {"latency": found | {"sql": self.sql}}
 
 
 @dataclass(frozen=True)
@@ -266,6 +361,10 @@ class Counted:
     def run(self, connection: DuckDBPyConnection) -> list[Row] | list[Course]:
         ask = self.question.ask_courses if self.courses else self.question.ask
         return ask(connection)
+
+
+def _run(connection: DuckDBPyConnection, text: str, values: Sequence[Any]) -> list[Any]:
+    return connection.execute(text.format(*"?" * len(values)), values).fetchall()
 
 
 def _episodes(connection: DuckDBPyConnection, task_ids: Iterable[str]) -> dict[str, dict[str, Any]]:

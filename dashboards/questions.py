@@ -48,8 +48,8 @@ class Question:
 
     @property
     def long(self) -> bool:
-        """Whether it is answered by whole hours: a day, with the running minute, is not."""
-        return self.until - self.since > _DAY + _MINUTE
+        """Whether it is answered by whole hours: a day, with the running minute, is not, nor are shorter steps."""
+        return self.until - self.since > _DAY + _MINUTE and not (self.step and self.step % _HOUR)
 
     def rounded(self) -> Question:
         """The same, or where it is long from whole hours to whole hours, none of them cut."""

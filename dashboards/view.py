@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, cast, get_args
 
@@ -24,8 +25,10 @@ SPARK_STEPS = 24
 _ONCE = ("range", "since", "until", "by", "find", "top", "rate")
 PARAMETERS = (*_ONCE, *LABELS)
 _MINUTE, _HOUR = timedelta(minutes=1), timedelta(hours=1)
-_MOST_POINTS = 200
-_STEPS = [timedelta(minutes=n) for n in (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440)]
+ENOUGH_REVIEWS = 20
+"""Of a point of the chart, by the median of all points: with fewer, lines leap between 0 and 100 %."""
+_MOST_POINTS, _LEAST_POINTS = 200, 12
+_STEPS = [timedelta(minutes=n) for n in (1, 5, 15, 60, 360, 1440)]
 _MONDAY = datetime(2000, 1, 3, tzinfo=UTC)  # DuckDB's time_bucket counts from there
 _LONGEST_TEXT = 200
 
@@ -94,11 +97,42 @@ def parse(parameters: Iterable[tuple[str, str]]) -> View:
     )
 
 
-def chart_step(question: Question) -> timedelta:
-    """How far apart the chart's points are: at most some 200 of them, at times that people like."""
-    least = max(_HOUR if question.long else _MINUTE, (question.until - question.since) / _MOST_POINTS)
+def chart_steps(question: Question) -> list[timedelta]:
+    """How far apart the chart's points may be, finest first: at most some 200 points, and 12 where there can be."""
+    length = question.until - question.since
+    least = max(_HOUR if question.long else _MINUTE, length / _MOST_POINTS)
     days = timedelta(days=-(-least // timedelta(days=1)))
-    return next((step for step in _STEPS if step >= least), days)
+    finest, *coarser = [step for step in _STEPS if step >= least] or [days]
+    return [finest, *(step for step in coarser if length / step >= _LEAST_POINTS)]
+
+
+def chart_step(
+    steps: Sequence[timedelta], reviews: Callable[[timedelta], Sequence[int]], before: timedelta | None = None
+) -> timedelta:
+    """The finest of the steps whose points have ENOUGH_REVIEWS; the coarsest where none has.
+
+    `reviews`: of each point that has any, with this step. The step `before` stays until its points have less than half
+    of what is enough, or those of a finer one twice that: a chart shall not change with every review.
+    """
+    if not reviews(steps[0]):
+        return steps[0]
+    typical = {step: statistics.median(reviews(step)) for step in steps}
+    if before in typical and typical[before] >= ENOUGH_REVIEWS / 2:
+        finer = [typical[step] for step in steps if step < before]
+        if all(number < 2 * ENOUGH_REVIEWS for number in finer):
+            return before
+    return next((step for step in steps if typical[step] >= ENOUGH_REVIEWS), steps[-1])
+
+
+def stepped(question: Question, step: timedelta) -> Question:
+    """The question by steps, from the begin of its first to the end of its last: none of them is cut."""
+    until = step_of(question.until - timedelta.resolution, step) + step
+    return replace(question, since=step_of(question.since, step), until=until, step=step)
+
+
+def step_of(moment: datetime, step: timedelta) -> datetime:
+    """When the step begins that a moment is in, as DuckDB's time_bucket has it."""
+    return _MONDAY + (moment - _MONDAY) // step * step
 
 
 def spark_step(question: Question) -> timedelta:
@@ -109,7 +143,7 @@ def spark_step(question: Question) -> timedelta:
 
 def starts(question: Question, step: timedelta) -> list[int]:
     """When each step of the range begins, Unix seconds: as the answers to the question with this step have it."""
-    first = _MONDAY + (question.since - _MONDAY) // step * step
+    first = step_of(question.since, step)
     seconds = int(step.total_seconds())
     return list(range(int(first.timestamp()), int(question.until.timestamp()), seconds))
 

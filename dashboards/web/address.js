@@ -15,13 +15,13 @@ export function current() {
 /** The parameter, or what is meant without it. */
 export const get = (view, name) => view.get(name) ?? USUAL[name] ?? null;
 
-/** The view with these changes: a value, a list of values, or null for without. */
+/** The view with these changes: a value, a list of values, or null for without. An empty label is one to filter by. */
 export function changed(view, changes) {
   const made = new URLSearchParams(view);
   for (const [name, value] of Object.entries(changes)) {
     made.delete(name);
     for (const one of Array.isArray(value) ? value : [value]) {
-      if (one !== null && one !== "" && one !== USUAL[name]) made.append(name, one);
+      if (one !== null && (one !== "" || LABELS.includes(name)) && one !== USUAL[name]) made.append(name, one);
     }
   }
   return kept(made, [...ASKED, ...OURS]);

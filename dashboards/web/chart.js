@@ -1,9 +1,9 @@
 // Failure rate over time, drawn by uPlot: a line for each series, its interval as a band, marks where something happened.
 
 import { current, get, go, inRange } from "./address.js";
-import { byId, el, setAttribute } from "./dom.js";
+import { byId, el, setAttribute, setText } from "./dom.js";
 import * as legend from "./legend.js";
-import { iso, percent, timeSpan } from "./number.js";
+import { iso, percent, steps, timeSpan } from "./number.js";
 
 const COLORS = 8; // then dashed ones
 const DAY = 86400;
@@ -24,6 +24,7 @@ export function show(data, view) {
   legend.show({ part, lines, weighted: get(view, "rate") === "weighted", light });
   const worst = lines.length ? `; the worst is ${lines[0].name}, ${percent(lines[0].rate?.value)}` : "";
   setAttribute(box, "aria-label", `Failure rate, ${spans}: ${lines.length} lines${worst}. The same is below as a table.`);
+  setText(byId("step"), `each point: ${steps(part.step)}${part.running ? "; a ring: not over yet" : ""}`);
   draw();
 }
 
@@ -44,7 +45,8 @@ function placed(series) {
 function draw() {
   if (!box.clientWidth) return; // not shown: there is nothing to see in this range
   const drawn = [...lines].sort((a, b) => a.slot - b.slot);
-  const data = [part.starts, ...drawn.flatMap((line) => [line.value, line.low, line.high])];
+  const middles = part.starts.map((start) => start + part.step / 2);
+  const data = [middles, ...drawn.flatMap((line) => [over(line.value), over(line.low), over(line.high), running(line.value)])];
   const wanted = drawn.map((line) => `${line.slot}${line.key}`).join();
   if (plot && wanted === shape) {
     plot.setData(data);
@@ -55,33 +57,39 @@ function draw() {
   plot = new uPlot(options(drawn), data, box);
 }
 
+/** Without the step that is not over: a few reviews at its begin would make the line leap. */
+const over = (values) => (part.running ? values.map((value, i) => (i === values.length - 1 ? null : value)) : values);
+
+const running = (values) => values.map((value, i) => (part.running && i === values.length - 1 ? value : null));
+
 function options(drawn) {
   const style = getComputedStyle(box);
   const font = `12px ${style.fontFamily}`;
   const axis = { stroke: style.color, font, grid: { stroke: style.outlineColor, width: 1 }, ticks: { stroke: style.outlineColor, width: 1, size: 4 } };
-  const colors = drawn.map((line) => colorOf(line.slot));
+  const colors = drawn.map((line) => colorOf(`s${line.slot % COLORS}`));
   const series = drawn.flatMap((line, i) => {
     const dash = line.slot >= COLORS ? [6, 4] : undefined;
     const stroke = () => faded(colors[i], lit === null || lit === line.key ? 1 : 0.2);
     const edge = { points: { show: false }, width: 0 };
-    return [{ label: line.name, stroke, width: 2, dash, points: { size: 5, show: true, filter: alone, fill: stroke } }, edge, edge];
+    const ring = { stroke, width: 2, paths: () => null, points: { size: 8, width: 2, show: true, stroke, fill: style.backgroundColor } };
+    return [{ label: line.name, stroke, width: 2, dash, points: { size: 5, show: true, filter: alone, fill: stroke } }, edge, edge, ring];
   });
-  const usual = drawn.length > 3 ? 0.08 : 0.16;
+  const usual = drawn.length > 3 ? 0.05 : drawn.length > 1 ? 0.09 : 0.16; // one over the other they make mud
   const bands = drawn.map((line, i) => ({
-    series: [3 * i + 3, 3 * i + 2],
+    series: [4 * i + 3, 4 * i + 2],
     fill: () => faded(colors[i], lit === null ? usual : lit === line.key ? 0.25 : 0),
   }));
   return {
     width: box.clientWidth,
     height: box.clientHeight,
-    padding: [14, 8, 0, 0],
+    padding: [14, 20, 0, 0],
     legend: { show: false },
     cursor: { y: false, drag: { x: true, y: false, setScale: false }, points: { size: 7 } },
     scales: {
       x: { range: () => [part.starts[0] ?? 0, (part.starts.at(-1) ?? 0) + part.step] },
       y: { range: () => [0, highest()] },
     },
-    axes: [{ ...axis, values: times, space: 64, size: 42 }, { ...axis, values: (_, splits) => splits.map(short), size: 46 }],
+    axes: [{ ...axis, values: times, space: 64, size: axisHeight }, { ...axis, values: (_, splits) => splits.map(short), size: 46 }],
     series: [{}, ...series],
     bands,
     hooks: {
@@ -94,8 +102,8 @@ function options(drawn) {
 
 /** The rates fit, and nearly all of their intervals: those of a handful of reviews would leave no room for the others. */
 function highest() {
-  const highs = lines.flatMap((line) => line.high.filter((high) => high !== null)).sort((a, b) => a - b);
-  const values = lines.flatMap((line) => line.value);
+  const highs = lines.flatMap((line) => over(line.high).filter((high) => high !== null)).sort((a, b) => a - b);
+  const values = lines.flatMap((line) => over(line.value));
   const most = Math.max(0, ...values, highs[Math.floor(highs.length * 0.9)] ?? 1);
   return TOPS.find((top) => top >= most) ?? 1;
 }
@@ -123,10 +131,14 @@ function times(chart, splits, _, __, step) {
   });
 }
 
+/** Room for the days below the times, where there are any. */
+const axisHeight = (_, values) => (values?.some((value) => value?.includes("\n")) ? 42 : 28);
+
 const short = (share) => `${Number((share * 100).toFixed(1))}%`;
 
-function colorOf(slot) {
-  const probe = el("i", { class: `s${slot % COLORS}` });
+/** What a class is coloured, in this theme. */
+function colorOf(name) {
+  const probe = el("i", { class: name });
   box.append(probe);
   const { color } = getComputedStyle(probe);
   probe.remove();
@@ -137,7 +149,7 @@ const faded = (color, alpha) => (alpha === 1 ? color : color.replace("rgb(", "rg
 
 function drawMarks(chart) {
   const { ctx, bbox } = chart;
-  const color = getComputedStyle(box).color;
+  const colors = { version: colorOf("mark-version"), alert: colorOf("mark-alert") };
   ctx.save();
   ctx.lineWidth = devicePixelRatio;
   ctx.setLineDash([3 * devicePixelRatio, 4 * devicePixelRatio]);
@@ -146,7 +158,7 @@ function drawMarks(chart) {
   for (const mark of part.marks) {
     const x = Math.round(chart.valToPos(mark.at, "x", true));
     if (x < bbox.left || x > bbox.left + bbox.width) continue;
-    ctx.strokeStyle = ctx.fillStyle = color;
+    ctx.strokeStyle = ctx.fillStyle = colors[mark.kind] ?? colors.version;
     ctx.beginPath();
     ctx.moveTo(x, bbox.top);
     ctx.lineTo(x, bbox.top + bbox.height);

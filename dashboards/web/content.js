@@ -47,7 +47,11 @@ function text(body) {
 
 function folded(lines) {
   const long = lines.split("\n", FOLDED + 1).length > FOLDED;
-  if (!long) return text(lines);
+  if (!long) {
+    const shown = text(lines);
+    if (!/\s\s/.test(lines.replace(/\n */g, " "))) shown.classList.add("flat"); // no space in it would be lost on one line
+    return shown;
+  }
   const details = el("details", { class: "json" }, el("summary", {}, el("code", {}, shortened(lines.replace(/\s+/g, " "), 80))));
   details.addEventListener("toggle", () => details.children.length === 1 && details.append(text(lines)), { once: true });
   return details;

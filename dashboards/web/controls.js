@@ -2,13 +2,14 @@
 
 import { LABELS, changed, current, get, go, href, inRange, onChange } from "./address.js";
 import { byId, el, label, reconcile, setAttribute, setShown, setText } from "./dom.js";
-import { timeSpan } from "./number.js";
+import { count, timeSpan } from "./number.js";
 
 export const TITLES = { segment: "Segment", version: "Version", actor: "Actor", actor_kind: "Kind" };
 const TYPING = 300; // ms
 
 const menus = new Map();
-const seen = Object.fromEntries(LABELS.map((name) => [name, new Set()]));
+const touched = Object.fromEntries(LABELS.map((name) => [name, new Set()])); // while its menu is open
+let offered = {}; // by label: its values in the range and the predictions of each, as the other filters leave them
 
 export function start() {
   for (const name of [...LABELS].reverse()) byId("filters").prepend(menu(name));
@@ -53,9 +54,9 @@ export function follow(view) {
   setShown(byId("clear"), [...LABELS, "find"].some((name) => view.has(name)));
 }
 
-/** What there is to filter by: every value that a row has had since the page was opened. */
-export function know(rows, view) {
-  for (const name of LABELS) for (const row of rows) seen[name].add(row[name]);
+/** What there is to filter by. */
+export function know(values, view) {
+  offered = values ?? {};
   for (const name of LABELS) followFilter(name, view);
 }
 
@@ -79,21 +80,32 @@ function toggled(name) {
 function menu(name) {
   const options = el("div", { class: "options" });
   const made = el("details", { class: "menu", name: "menu" }, el("summary", {}, TITLES[name]),
-    el("fieldset", { class: "sheet" }, el("legend", {}, `Only ${TITLES[name].toLowerCase()}`), options));
+    el("fieldset", { class: "sheet" }, el("legend", {}, `Only ${TITLES[name].toLowerCase()}`), options,
+      el("p", { class: "none" }, "Nothing in this range.")));
+  made.addEventListener("toggle", () => {
+    if (made.open) return;
+    touched[name].clear();
+    followFilter(name, current());
+  });
   menus.set(name, made);
   return made;
 }
 
 function followFilter(name, view) {
   const chosen = view.getAll(name);
-  for (const value of chosen) seen[name].add(value);
+  const known = offered[name] !== undefined;
+  const there = new Map(offered[name]);
+  // what is chosen stays, whether the range has it or not: nobody could take it away otherwise
+  const values = [...new Set([...chosen, ...touched[name], ...there.keys()])].sort(byText);
   const [summary, sheet] = menus.get(name).children;
   setText(summary, chosen.length ? `${TITLES[name]}: ${chosen.length === 1 ? chosen[0] || "(none)" : chosen.length}` : TITLES[name]);
   setAttribute(menus.get(name), "data-active", chosen.length > 0);
-  reconcile(sheet.querySelector(".options"), [...seen[name]].sort(byText), (value) => value, (value) => option(name, value),
-    (node, value) => {
-      node.querySelector("input").checked = chosen.includes(value);
-    });
+  setShown(sheet.lastElementChild, known && values.length === 0);
+  reconcile(sheet.querySelector(".options"), values, (value) => value, (value) => option(name, value), (node, value) => {
+    node.firstElementChild.checked = chosen.includes(value);
+    setAttribute(node, "data-missing", known && !there.has(value));
+    setText(node.lastElementChild, there.has(value) ? count(there.get(value)) : known ? "none here" : "");
+  });
 }
 
 const byText = (a, b) => a.localeCompare(b, "en", { numeric: true });
@@ -101,10 +113,11 @@ const byText = (a, b) => a.localeCompare(b, "en", { numeric: true });
 function option(name, value) {
   const box = el("input", { type: "checkbox" });
   box.addEventListener("change", () => {
+    touched[name].add(value); // it does not go away under the pointer or the keyboard
     const others = current().getAll(name).filter((other) => other !== value);
     go(changed(current(), { [name]: box.checked ? [...others, value] : others }));
   });
-  return el("label", {}, box, " ", value === "" ? "(none)" : label(value));
+  return el("label", {}, box, " ", value === "" ? el("span", {}, "(none)") : label(value), " ", el("small"));
 }
 
 function chooseRange(event) {

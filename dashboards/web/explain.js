@@ -1,6 +1,7 @@
 // "How is this computed": for each number its meaning in words, and the SQL that gives the same from the lake.
 
 import { byId, el, setShown, setText } from "./dom.js";
+import { steps } from "./number.js";
 
 const INTERVAL = "The interval is Wilson's 95 % one: of a hundred such intervals some 95 hold the true rate, if the " +
   "reviewed predictions are a fair sample. Few reviews make it wide.";
@@ -21,11 +22,14 @@ const TOPICS = {
     "review counts 1/p, where p is the probability with which its prediction was chosen for review " +
     "(sampling_probability): Σw·y / Σw, w = 1/p (Hájek).", "Reviews that do not say p are left out. Its interval is " +
     "Wilson's for the number of reviews that, unweighted, would have the same variance."], "headline"],
-  latency: ["Latency, correction to example", ["From when a correction or grade arrived in Kafka to when the lake took its training " +
-    "example, of the feedback of the range: half of them took at most p50, 99 of 100 at most p99."], "headline.latency"],
+  latency: ["Latency, correction to example", ["From when a prediction and its correction were both in Kafka to when the training " +
+    "example made of them was there too. Of the newest 1,000 examples, whatever the range: half took at most the figure " +
+    "that is shown large, 99 of 100 at most the one below it."], "headline.latency"],
   chart: ["Failure rate over time", ["One line for each combination of what is chosen under “by”; the worst first, by the " +
-    "lower end of the interval. Each point is a step of the range, the band its 95 % interval.", "A prediction counts in " +
-    "the minute in which it was made: late reviews change the past. A step without a review has no point."], "chart"],
+    "lower end of the interval. The band is the 95 % interval of each point.", "How far points are apart follows from how " +
+    "much is reviewed, so that most of them stand on 20 reviews or more. The first may begin a little before the range.",
+    "A prediction counts in the minute in which it was made: late reviews change the past. Where nothing was reviewed " +
+    "there is no point."], "chart"],
   table: ["Segments and versions", ["One row for each segment, version and actor, the worst first by what the rate is at " +
     "least: three failures of three reviews tell less than 300 of 900.", FAILS, INTERVAL], "table"],
   episodes: ["Newest failures", [FAILS, "The newest predictions of the range that failed, from the lake, with the review " +
@@ -38,10 +42,12 @@ const TOPICS = {
 };
 
 const queries = new Map();
+let step = null; // of the chart, seconds
 
 /** Remember the queries of a part. */
 export function know(part, data) {
   if (data?.sql) queries.set(part, data.sql);
+  if (part === "chart") step = data?.step ?? null;
   if (data?.latency?.sql) queries.set(`${part}.latency`, data.latency.sql);
 }
 
@@ -69,7 +75,8 @@ function open(topic) {
   const [title, paragraphs, part] = TOPICS[topic];
   const sql = queries.get(part);
   setText(byId("explain-title"), title);
-  byId("explain-text").replaceChildren(...paragraphs.map((text) => el("p", {}, text)));
+  const now = topic === "chart" && step ? [`Each point is of ${steps(step)} now.`] : [];
+  byId("explain-text").replaceChildren(...[...paragraphs, ...now].map((text) => el("p", {}, text)));
   setText(byId("explain-sql"), sql ?? "");
   setShown(byId("explain-query"), Boolean(sql));
   setShown(byId("explain-copy"), Boolean(sql));

@@ -34,7 +34,7 @@ export function show(part, view) {
     `against ${before}`);
   put("predictions", count(part.predictions), timeSpan(part.since, part.until),
     part.before ? `${count(part.before.predictions)} in ${before}` : "");
-  put("reviewed", count(part.reviewed), part.predictions ? `${percent(part.reviewed / part.predictions)} of the predictions` : "–",
+  put("reviewed", count(part.reviewed), part.predictions ? `${percent(part.reviewed / part.predictions)} of predictions` : "–",
     part.before ? `${count(part.before.reviewed)} in ${before}` : "");
   put("failures", count(part.failures), `of ${count(part.reviewed)} reviewed`,
     part.before ? `${count(part.before.failures)} in ${before}` : "");

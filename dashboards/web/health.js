@@ -35,7 +35,7 @@ function build() {
     const heads = columns.map(([name, number]) => el("th", { scope: "col", class: number ? "number" : null }, name));
     const whole = el("table", { class: "small" }, el("caption", {}, title), el("thead", {}, el("tr", {}, ...heads)), body);
     const empty = el("p", { class: "none" }, none);
-    byId("health-tables").append(whole, empty);
+    byId("health-tables").append(el("div", {}, whole, empty));
     return { whole, body, empty, numbers: columns.map(([, number]) => Boolean(number)) };
   };
   return {

@@ -27,7 +27,7 @@ function onPart(name, data) {
   parts.set(name, data);
   explain.know(name, data);
   sections[name].show(data, view);
-  if (name === "table") controls.know(data.rows, view);
+  if (name === "table") controls.know(data.values, view);
 }
 
 /** Say in its section why a part cannot be had; the others are well. */

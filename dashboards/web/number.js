@@ -50,6 +50,12 @@ export function duration(length) {
   return `${Math.round(length / 86400)} days`;
 }
 
+/** The length of a step: "5 minutes". */
+export function steps(length) {
+  const [number, unit] = length % 86400 === 0 ? [length / 86400, "day"] : length % 3600 === 0 ? [length / 3600, "hour"] : [length / 60, "minute"];
+  return `${number} ${unit}${number === 1 ? "" : "s"}`;
+}
+
 const moment = (when) => new Date(typeof when === "number" ? when * 1000 : when);
 
 const sameDay = (a, b) => a.toDateString() === b.toDateString();

@@ -28,7 +28,7 @@ let held = new Map(); // the place that a row had when they were last put in ord
 
 export function start() {
   for (const column of COLUMNS) {
-    const head = el("th", { scope: "col", class: column.number ? "number" : null, "data-column": column.key });
+    const head = el("th", { scope: "col", role: "columnheader", class: column.number ? "number" : null, "data-column": column.key });
     if (column.sort) {
       const button = el("button", { type: "button" }, column.title, el("span", { class: "arrow", "aria-hidden": "true" }));
       button.addEventListener("click", () => sortBy(column));
@@ -95,14 +95,16 @@ const keyOf = (row) => JSON.stringify([row.segment, row.version, row.actor, row.
 
 function make(row) {
   const only = (name, text) => el("a", { "data-only": name }, text === "" ? "(none)" : label(text));
-  const cell = (key) => el("td", { class: "number", "data-column": key });
-  const bar = el("td", { class: "number", "data-column": "low" }, el("span", { class: "interval", "aria-hidden": "true" }), el("span"));
-  return el("tr", {},
-    el("th", { scope: "row", "data-column": "segment" }, only("segment", row.segment)),
-    el("td", { "data-column": "version" }, only("version", row.version)),
-    el("td", { "data-column": "actor" }, only("actor", row.actor), " ", el("small", {}, KINDS[row.actor_kind] ?? row.actor_kind)),
-    cell("predictions"), cell("reviewed"), cell("failures"), cell("rate"), bar, cell("weighted"),
-    el("td", { "data-column": "spark" }, spark.make()));
+  // the roles are said: on a phone rows are laid out as cards, and would be no rows to a screen reader any more
+  const td = (key, attributes, ...children) => el("td", { role: "cell", "data-column": key, ...attributes }, ...children);
+  const cell = (key, ...children) => td(key, { class: "number" }, ...children);
+  return el("tr", { role: "row" },
+    el("th", { scope: "row", role: "rowheader", "data-column": "segment" }, only("segment", row.segment)),
+    td("version", {}, only("version", row.version)),
+    td("actor", {}, only("actor", row.actor), " ", el("small", {}, KINDS[row.actor_kind] ?? row.actor_kind)),
+    cell("predictions"), cell("reviewed"), cell("failures"), cell("rate"),
+    cell("low", el("span", { class: "interval", "aria-hidden": "true" }), el("span")), cell("weighted"),
+    td("spark", {}, spark.make()));
 }
 
 function update(node, row) {

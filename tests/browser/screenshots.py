@@ -28,6 +28,8 @@ def take(browser: Browser, url: str, folder: Path) -> None:
             viewport={"width": width, "height": height},
             color_scheme="dark" if scheme == "dark" else "light",
             device_scale_factor=2 if width < 500 else 1,
+            locale="en-GB",
+            timezone_id="UTC",
         )
         page.goto(f"{url}/{search}")
         expect(page.locator("#state-name")).to_have_text("Live", timeout=60_000)

@@ -56,6 +56,35 @@ def test_two_versions_are_compared_by_two_lines(counted: Site, open_page: OpenPa
     expect(page.locator("#legend .name")).to_have_text(["3.3.2", "3.4.0"])
 
 
+def test_a_filter_offers_what_the_range_has_and_keeps_what_was_chosen(counted: Site, open_page: OpenPage) -> None:
+    page = open_page(f"{counted.url}/?segment=tweets&segment=gone")
+    expect(page.locator("#rows tr")).to_have_count(2)
+    menu = page.locator("#filters .menu").first
+    expect(menu.locator("summary")).to_have_text("Segment: 2")
+    menu.locator("summary").click()
+    options = menu.locator("label")
+    expect(options).to_have_text(["gone none here", "nyt 10", "tweets 200"])
+    options.filter(has_text="gone").get_by_role("checkbox").uncheck()
+    expect(page).to_have_url(f"{counted.url}/?segment=tweets")
+    expect(options).to_have_count(3)
+    expect(options.filter(has_text="gone").get_by_role("checkbox")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(options).to_have_count(2)
+    menu.locator("summary").click()
+    options.filter(has_text="nyt").get_by_role("checkbox").check()
+    expect(page).to_have_url(f"{counted.url}/?segment=tweets&segment=nyt")
+    expect(page.locator("#stat-predictions .figure")).to_have_text("210")
+
+
+def test_an_empty_label_is_one_to_filter_by(counted: Site, open_page: OpenPage) -> None:
+    counted.count(5, {"segment": "tweets", "actor": "ann"}, counts(7, 7, 1), kind="HUMAN")
+    page = open_page(counted.url)
+    page.locator("#rows").get_by_role("link", name="(none)").click()
+    expect(page).to_have_url(f"{counted.url}/?version=")
+    expect(page.locator("#stat-predictions .figure")).to_have_text("7")
+    expect(page.locator("#filters summary").nth(1)).to_have_text("Version: (none)")
+
+
 def test_a_name_in_the_table_leads_to_its_own_view(counted: Site, open_page: OpenPage) -> None:
     page = open_page(f"{counted.url}/?range=24h")
     page.locator("#rows").get_by_role("link", name="old").click()

@@ -139,6 +139,17 @@ def test_the_chart_is_also_a_table_and_its_marks_a_list(counted: Site, open_page
     expect(page.locator("#chart-table td", has_text="40.0%")).to_have_text(f"40.0% ({interval(nyt)}; 40)")
 
 
+def test_points_are_as_far_apart_as_it_takes_and_the_page_says_how_far(site: Site, open_page: OpenPage) -> None:
+    for back in range(1, 61):
+        site.count(back, {"segment": "tweets"}, counts(6, 6, back % 3))
+    page = open_page(site.url)
+    expect(page.locator("#step")).to_have_text("each point: 5 minutes; a ring: not over yet")
+    page.get_by_role("button", name="Failure rate over time: how is this computed?").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Each point is of 5 minutes now.")
+    expect(dialog.locator("pre")).to_contain_text("INTERVAL 5 MINUTE")
+
+
 def test_health_says_what_is_behind(site: Site, open_page: OpenPage) -> None:
     site.health |= {
         "verdict": "behind",

@@ -25,9 +25,12 @@ from flyback.dashboards.lake_reader import LakeReader
 from flyback.dashboards.rate_store import RateStore
 from flyback.dashboards.server import Server, address, listen
 from flyback.sinks.columns import from_records
+from flyback.sinks.message import Message, Messages
+from flyback.sinks.sink import with_provenance
+from flyback.streams.join import Arrived, derive
 from flyback.streams.rates import MILLIONTHS, Counts
-from tests.sinks.events import correction, derived, grade, prediction, text
-from tests.sinks.lakes import HandMade
+from tests.sinks.events import as_read, correction, grade, prediction, text
+from tests.sinks.lakes import TOPOLOGY, HandMade
 
 MINUTE = timedelta(minutes=1)
 WEEK = 7 * 24 * 60
@@ -90,6 +93,7 @@ def _record(key: Key, counts: Counts) -> dict[str, Any]:
 def lake_of(path: Path, now: datetime) -> HandMade:
     """Some failures of the last hour, one of them hostile, and alerts."""
     made = HandMade(path)
+    examples: list[tuple[int, dict[str, Any]]] = []
     for i in range(30):
         at = int((now - timedelta(minutes=i, seconds=7)).timestamp() * 1_000_000)
         hostile = i % 7 == 3
@@ -113,7 +117,12 @@ def lake_of(path: Path, now: datetime) -> HandMade:
             made.add("grades", grade(answer["task_id"], passed=False, rationale="rude", occurred_at=at + 6_000_000))
         else:
             made.add("corrections", given)
-            made.add("examples", derived(answer, given))
+            arrived = at // 1_000 + 5_000
+            examples.append((arrived + 40 + 7 * i, _example(answer, given, arrived)))
+    topic = TOPOLOGY.topic_of("Example")
+    messages = [Message(topic, 0, offset, arrived, None, None, []) for offset, (arrived, _) in enumerate(examples)]
+    rows = from_records("Example", [example for _, example in examples])
+    made.add_rows("examples", with_provenance(rows, Messages.of(messages)), (topic, 0))
     alert: dict[str, Any] = {
         "alert_id": "a-1",
         "rule": "gets-worse",
@@ -130,6 +139,13 @@ def lake_of(path: Path, now: datetime) -> HandMade:
             at = int((now - back * MINUTE).timestamp()) * 1_000_000
             made.add("alerts", alert | {"alert_id": alert_id, "segment": segment, "state": state, "occurred_at": at})
     return made
+
+
+def _example(answer: dict[str, Any], given: dict[str, Any], arrived: int) -> dict[str, Any]:
+    """What the engine derives of a correction that arrives then, ms, five seconds after its prediction."""
+    of = Arrived("Prediction", answer, TOPOLOGY.topic_of("Prediction"), 0, 0, arrived - 5_000)
+    found = derive(of, Arrived("Correction", given, TOPOLOGY.topic_of("Correction"), 0, 0, arrived))
+    return as_read(found.record, found.event)
 
 
 def health() -> dict[str, Any]:

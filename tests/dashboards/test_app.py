@@ -60,6 +60,7 @@ def test_a_view_has_all_parts(client: TestClient) -> None:
     found = get(client, "/api/v1/view?range=1h&by=segment,version&top=3&rate=weighted")
     assert set(found) == PARTS
     assert found["headline"]["latency"]["examples"] == 24
+    assert 0 < found["headline"]["latency"]["p50"] < found["headline"]["latency"]["p99"] < 1
     assert len(found["chart"]["series"]) == 3
     assert {mark["kind"] for mark in found["chart"]["marks"]} == {"version", "alert"}
     assert len(found["table"]["rows"]) == 12
@@ -78,8 +79,12 @@ def test_the_page_and_its_files_are_here_and_load_nothing_from_elsewhere(client:
     for name in named:
         found = client.get(f"/{name}")
         assert found.status_code == 200, name
-        again = client.get(f"/{name}", headers={"If-None-Match": found.headers["ETag"]})
-        assert (again.status_code, again.content) == (304, b"")
+        tag = found.headers["ETag"]
+        for known in (tag, tag.removeprefix("W/"), f'"other", {tag}', "*"):
+            again = client.get(f"/{name}", headers={"If-None-Match": known})
+            assert (again.status_code, again.content) == (304, b"")
+            assert (again.headers["ETag"], again.headers["Cache-Control"]) == (tag, "no-cache")
+        assert client.get(f"/{name}", headers={"If-None-Match": '"other"'}).status_code == 200
     assert client.get("/episodes/amazon/1").headers["Content-Type"] == "text/html; charset=utf-8"
     assert "uPlot" in client.get("/assets/uPlot.js").text
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -125,6 +128,64 @@ def test_failures_are_chosen_by_range_label_and_text(made: HandMade) -> None:
         assert [row[0] for row in tables.sql(chosen["sql"]).fetchall()] == ["mine"]
 
 
+def tangle(made: HandMade, chance: Random) -> None:
+    """Predictions of two minutes, reviewed up to four times in another order, copies and contradictions among them."""
+    events: dict[str, list[Any]] = {"predictions": [], "corrections": [], "grades": []}
+    for i in range(40):
+        task = f"t{i % 30}"
+        of: dict[str, Any] = {"prediction_id": f"p{i % 2}"}
+        at = MINUTE + chance.randrange(120_000_000)
+        events["predictions"].append(prediction(task, segment=chance.choice("ab"), **of | {"occurred_at": at}))
+        for number in range(chance.randrange(4)):
+            said = {"occurred_at": at + 1_000_000 * chance.randrange(-5, 60), "authority": chance.randrange(2)}
+            verdict = chance.choice(["CONFIRMED", "CORRECTED", "REJECTED"])
+            events["corrections"].append(correction(task, f"c{number}", verdict, **of, **said))
+        for number in range(chance.randrange(3)):
+            at += 1_000_000 * chance.randrange(30)
+            passed = chance.choice([True, False, None])
+            events["grades"].append(grade(task, f"g{number}", passed, **of, occurred_at=at))
+    for name, found in events.items():
+        found += chance.sample(found, len(found) // 4)
+        chance.shuffle(found)
+        for start in range(0, len(found), 30):
+            made.add(name, *found[start : start + 30])
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_newest_failures_are_those_of_the_query_that_is_shown(made: HandMade, seed: int) -> None:
+    tangle(made, Random(seed))
+    lengths = 0
+    with open_lake(made.path) as tables:
+        for minutes, where, limit in product((1, 2), ((), (("segment", ("a",)),)), (1, 4, 50)):
+            asked = Failures(MOMENT, MOMENT + timedelta(minutes=minutes), where, limit=limit)
+            every = [row[:2] for row in tables.sql(asked.sql.rpartition("\n")[0]).fetchall()]
+            seen: list[tuple[str, str]] = []
+            for _ in range(4):  # pages
+                found = asked.run(tables.cursor())
+                seen += [(row["task_id"], row["prediction_id"]) for row in found["rows"]]
+                if found["next"] is None:
+                    break
+                asked = replace(asked, before=Cursor.parse(found["next"]))
+            assert seen == every[: len(seen)]
+            assert len(seen) == min(4 * limit, len(every))
+            lengths += len(every)
+    assert lengths
+
+
+def test_the_newest_failures_are_found_without_reading_all_reviews(made: HandMade) -> None:
+    segments = ["rare" if i == 5 else "often" for i in range(60)]
+    answers = [prediction(f"t{i}", occurred_at=MINUTE + i, segment=segment) for i, segment in enumerate(segments)]
+    made.add("predictions", *answers)
+    made.add("corrections", *(correction(f"t{i}", occurred_at=MINUTE + 60_000_000 + i) for i in range(60)))
+    with open_lake(made.path) as tables:
+        tables.execute("DROP VIEW reviews")
+        newest = Failures(ALL.since, ALL.until, limit=3).run(tables.cursor())
+        assert tasks(newest) == ["t59", "t58", "t57"]
+        assert tasks(Failures(ALL.since, ALL.until, (("segment", ("rare",)),), limit=3).run(tables.cursor())) == ["t5"]
+        early = Failures(MOMENT, MOMENT + timedelta(microseconds=2), limit=3)
+        assert tasks(early.run(tables.cursor())) == ["t1", "t0"]
+
+
 def test_long_texts_are_cut_in_a_list_and_whole_in_their_episode(made: HandMade) -> None:
     long = "ä" * (MOST_CHARACTERS + 1)
     made.add("predictions", prediction("t1", input=text(long)))
@@ -179,7 +240,9 @@ def test_the_latency_is_from_the_later_of_the_two_to_the_example(made: HandMade)
             "SELECT epoch(_arrived_at), epoch(feedback_source.arrived_at) FROM examples"
         ).fetchall()
     found = asked(made, Latency())["latency"]
-    assert found == {"p50": round(arrived - of, 4), "p99": round(arrived - of, 4), "examples": 1}
+    assert found == {"p50": round(arrived - of, 4), "p99": round(arrived - of, 4), "examples": 1, "sql": Latency.sql}
+    with open_lake(made.path) as tables:
+        assert tables.sql(found["sql"]).fetchall() == [(arrived - of, arrived - of, 1)]
     assert asked(HandMade(Path(made.path).with_name("empty")), Latency()) == {"latency": None}
 
 

@@ -115,7 +115,7 @@ def test_lines_are_of_the_combinations_that_there_are(store: RateStore) -> None:
 
 
 def test_everything_may_be_one_line(store: RateStore) -> None:
-    put(store, 1, 10, 5)
+    put(store, 1, 30, 15)
     [line] = parts.chart(parse([("by", "")]), NOW, store)["series"]
     assert (line["name"], line["labels"], line["value"][-2]) == ("all", {}, 0.5)
 
@@ -165,11 +165,65 @@ def test_by_weights_it_may_be_another_order_and_course(store: RateStore) -> None
 
 def test_a_long_range_is_drawn_by_hours(store: RateStore) -> None:
     for day in range(3):
-        put(store, day * 24 * 60, 10, 5)
+        put(store, day * 24 * 60, 30, 15)
     found = parts.chart(parse([("range", "7d")]), NOW, store)
     assert (found["step"], len(found["starts"])) == (3600, 169)
     assert [value for value in found["series"][0]["value"] if value] == [0.5, 0.5, 0.5]
     assert len(parts.table(parse([("range", "7d")]), NOW, store)["rows"][0]["spark"]) == 24
+
+
+def a_steady_hour(store: RateStore) -> None:
+    """Six reviews a minute of each of two segments, for a little more than an hour."""
+    for minute in range(65):
+        put(store, minute, 6, minute % 4, segment="a")
+        put(store, minute, 6, 1, segment="b")
+
+
+def test_where_few_are_reviewed_points_are_further_apart_and_whole_but_for_the_running_one(store: RateStore) -> None:
+    a_steady_hour(store)
+    found = parts.chart(View(), NOW, store)
+    assert (found["step"], found["running"]) == (300, True)
+    assert datetime.fromtimestamp(found["starts"][0], UTC) == RUNNING.replace(hour=11, minute=30)
+    assert [line["reviews"] for line in found["series"]] == [[30] * 13] * 2
+    before = parts.chart(parse([("since", "2026-11-23T11:31"), ("until", "2026-11-23T12:29")]), NOW, store)
+    assert (before["step"], before["running"]) == (60, False)
+
+
+def test_the_points_of_the_chart_are_those_of_its_query(store: RateStore) -> None:
+    a_steady_hour(store)
+    found = parts.chart(View(), NOW, store)
+    assert "INTERVAL 5 MINUTE" in found["sql"]
+    rates: dict[str, list[float | None]] = {"a": [], "b": []}
+    for _, segment, *counts in store._db.execute(found["sql"]).fetchall():
+        rates[segment].append(round(plain_rate(Counts(*map(int, counts))).rate or 0.0, 5))
+    assert {line["name"]: line["value"] for line in found["series"]} == rates
+
+
+def test_a_chart_keeps_its_step_while_that_will_do(store: RateStore) -> None:
+    for minute in range(61):
+        put(store, minute, 25, 5)
+    assert parts.chart(View(), NOW, store)["step"] == 60
+    assert parts.chart(View(), NOW, store, before=5 * MINUTE)["step"] == 300
+
+
+def test_a_label_may_be_filtered_by_what_the_other_filters_leave(store: RateStore) -> None:
+    put(store, 1, 3, 0, segment="a", version="1")
+    put(store, 1, 5, 0, segment="a", version="2")
+    put(store, 1, 7, 0, segment="b", version="2")
+    put(store, 1, 9, 0, segment="b", actor="zoe", actor_kind="HUMAN", version="")
+    put(store, 90, 9, 0, segment="old")
+    chosen = parse([("segment", "a"), ("version", "2"), ("version", "gone"), ("find", "nothing")])
+    found = parts.table(chosen, NOW, store)
+    assert found["rows"] == []
+    assert found["values"] == {
+        "segment": [("b", 7), ("a", 5)],
+        "version": [("2", 5), ("1", 3)],
+        "actor": [("m", 5)],
+        "actor_kind": [("MODEL", 5)],
+    }
+    every = parts.table(View(), NOW, store)["values"]
+    assert every["segment"] == [("b", 16), ("a", 8)]
+    assert every["version"] == [("2", 12), ("", 9), ("1", 3)]
 
 
 def test_versions_are_marked_where_they_first_appeared(store: RateStore) -> None:

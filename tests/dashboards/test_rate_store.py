@@ -101,6 +101,14 @@ def test_a_long_range_has_whole_hours(store: RateStore) -> None:
     assert question.rounded() == Question(START, START + timedelta(days=2))
 
 
+def test_a_long_range_in_steps_shorter_than_an_hour_keeps_its_minutes(store: RateStore) -> None:
+    put(store, (0, 0, "1", "a", 1, 1), (0, 59, "1", "a", 2, 1))
+    question = Question(START - timedelta(days=2, minutes=30), START + timedelta(hours=1), step=timedelta(minutes=5))
+    assert question.rounded() == question
+    found = [(row.start, row.counts.predictions) for row in store.ask(question)]
+    assert found == [(START, 1), (START + timedelta(minutes=55), 2)]
+
+
 def test_old_minutes_are_forgotten(store: RateStore) -> None:
     put(store, (0, 0, "1", "a", 1, 1), (0, 90, "1", "a", 2, 1))
     store.forget(START + KEPT + timedelta(minutes=30))

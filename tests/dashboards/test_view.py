@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flyback.dashboards.questions import Question
 from flyback.dashboards.rate_store import RateStore
-from flyback.dashboards.view import View, chart_step, parse, spark_step, starts
+from flyback.dashboards.view import View, chart_step, chart_steps, parse, spark_step, starts, step_of, stepped
 from flyback.errors import ConfigurationError
 
 NOW = datetime(2026, 11, 23, 12, 34, 56, tzinfo=UTC)
@@ -88,21 +88,66 @@ def test_labels_are_looked_through_in_any_case() -> None:
 def test_every_range_has_readable_steps(minutes: int, at: int) -> None:
     since = datetime(2026, 1, 1, tzinfo=UTC) + at * MINUTE
     asked = Question(since, since + minutes * MINUTE).rounded()
-    for step, most in ((chart_step(asked), 202), (spark_step(asked), 27)):
+    steps = chart_steps(asked)
+    for step, most in [(each, 202) for each in steps] + [(spark_step(asked), 27)]:
         Question(asked.since, asked.until, step=step)
         grid = starts(asked, step)
         assert 1 <= len(grid) <= most
         assert grid[0] <= asked.since.timestamp() < grid[0] + step.total_seconds()
         assert grid[-1] < asked.until.timestamp() <= grid[-1] + step.total_seconds()
+    for step in steps:
+        whole = stepped(asked, step)
+        assert whole.rounded() == whole, "what the store would cut is not asked"
+        assert starts(whole, step) == starts(asked, step)
+        assert (whole.until - whole.since) % step == timedelta(0)
+    assert all(len(starts(asked, step)) >= 12 for step in steps[1:])
 
 
 @pytest.mark.parametrize(
     ("name", "chart", "spark"),
-    [("now", MINUTE, MINUTE), ("1h", MINUTE, 3 * MINUTE), ("24h", 10 * MINUTE, HOUR), ("7d", HOUR, 7 * HOUR)],
+    [
+        ("now", [MINUTE], MINUTE),
+        ("1h", [MINUTE, 5 * MINUTE], 3 * MINUTE),
+        ("24h", [15 * MINUTE, HOUR], HOUR),
+        ("7d", [HOUR, 6 * HOUR], 7 * HOUR),
+    ],
 )
-def test_the_usual_ranges_have_these_steps(name: str, chart: timedelta, spark: timedelta) -> None:
+def test_the_usual_ranges_have_these_steps(name: str, chart: list[timedelta], spark: timedelta) -> None:
     asked = parse([("range", name)]).question(NOW)
-    assert (chart_step(asked), spark_step(asked)) == (chart, spark)
+    assert (chart_steps(asked), spark_step(asked)) == (chart, spark)
+
+
+MINUTES = [1 * MINUTE, 5 * MINUTE, 15 * MINUTE]
+
+
+@pytest.mark.parametrize(
+    ("a_minute", "before", "chosen"),
+    [
+        ([], None, 1),
+        ([], 5, 1),
+        ([1], None, 15),
+        ([2], None, 15),
+        ([4], None, 5),
+        ([20], None, 1),
+        ([1, 1, 1, 90], None, 15),
+        ([2], 5, 5),
+        ([1], 5, 15),
+        ([7], 15, 15),
+        ([8], 15, 5),
+        ([39], 5, 5),
+        ([40], 5, 1),
+        ([20], 60, 1),
+    ],
+)
+def test_points_stand_on_enough_reviews_and_stay_for_a_while(
+    a_minute: list[int], before: int | None, chosen: int
+) -> None:
+    """`a_minute`: the reviews a minute of some lines."""
+
+    def reviews(step: timedelta) -> list[int]:
+        return [number * (step // MINUTE) for number in a_minute]
+
+    assert chart_step(MINUTES, reviews, None if before is None else before * MINUTE) == chosen * MINUTE
 
 
 @settings(deadline=None)
@@ -111,6 +156,7 @@ def test_steps_begin_where_the_database_begins_them(at: int, step: int) -> None:
     since = datetime(2026, 1, 1, tzinfo=UTC) + at * MINUTE
     expected = _buckets(since, timedelta(minutes=step))
     assert starts(Question(since, since + MINUTE), timedelta(minutes=step))[0] == expected
+    assert step_of(since, timedelta(minutes=step)).timestamp() == expected
 
 
 _STORE = RateStore()
