@@ -39,6 +39,7 @@ SUITE = (
     Benchmark("sink", "The sink", "--events 80000 --runs 1", "--events 1000000"),
     Benchmark("compaction", "A day of commits", "--events 600 --runs 3", "--events 43200"),
     Benchmark("lake", "Queries", "--events 20000 --runs 3", "--events 10000000"),
+    Benchmark("dashboard", "The live page", "--days 0.2 --segments 20 --rate 1000 --seconds 15 --viewers 50", ""),
     Benchmark("memory", "Memory", "--pairs 20000 --large-pairs 5", ""),
     Benchmark("recovery", "Recovery", "--times 1", ""),
 )
