@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -70,7 +71,7 @@ class Service:
                 return str(answer.read().decode())
         except HTTPError as refused:
             return refused.read().decode()
-        except OSError:
+        except (OSError, HTTPException):  # also an answer that was cut short
             return ""
 
     def said(self) -> str:
