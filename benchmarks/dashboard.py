@@ -31,7 +31,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks import contest
 from benchmarks.contest import Ground, Run, Void, cpu_seconds_of
-from benchmarks.latency import Site
+from benchmarks.latency import Site, is_well
 from benchmarks.latency_process import Load
 from benchmarks.memory import peak_megabytes
 from benchmarks.workload import bulk_producer, send
@@ -97,7 +97,8 @@ def measure(ground: Ground, given: argparse.Namespace) -> Iterator[Run]:
         worker = site.start("worker", ["-m", "flyback", "worker"])
         site.start("sink", ["-m", "flyback", "sink"])
         dashboard = site.start("dashboard", ["-m", "flyback", "dashboard"])
-        site.until(lambda: endpoints.health(f"127.0.0.1:{settings.worker_http_port}").get("ok"), "the worker is well")
+        site.until(lambda: is_well(settings.worker_http_port), "the worker is well")
+        site.until(lambda: is_well(settings.dashboard_port), "the dashboard is well")
         pages = opened(shown, settings)
         site.start_beside("send", load)
         for many in viewers:
@@ -212,14 +213,6 @@ def opened(shown: Browser, settings: Settings) -> Pages:
     """Both pages, once the dashboard has read what there was."""
     url = f"http://127.0.0.1:{settings.dashboard_port}"
     began = time.monotonic()
-    while True:
-        try:
-            with urlopen(f"{url}/healthz", timeout=5):
-                break
-        except OSError:
-            if time.monotonic() - began > contest.PATIENCE:
-                raise Void("the dashboard does not answer") from None
-            time.sleep(0.1)
     probe, busy = shown.new_page(), shown.new_page()
     probe.goto(f"{url}/?segment=probe")
     probe.locator("#state-name", has_text="Live").wait_for(timeout=_LOADED)

@@ -101,10 +101,10 @@ def observed(settings: Settings, case: Case, folder: Path, broker: int | None) -
     """Whatever the topics hold already: a worker, the load, and who watches it. Raises Void."""
     with Site(settings, folder) as site:
         worker = site.start("worker", ["-m", "flyback", "worker"])
-        site.until(lambda: _is_well(settings.worker_http_port), "the worker is well")
+        site.until(lambda: is_well(settings.worker_http_port), "the worker is well")
         if case.watcher == "look":
             site.start("sink", ["-m", "flyback", "sink"])
-            site.until(lambda: _is_well(settings.sink_http_port), "the sink is well")
+            site.until(lambda: is_well(settings.sink_http_port), "the sink is well")
         watcher = site.start_beside(case.watcher, case.load)
         sender = site.start_beside("send", case.load)
         began = time.monotonic()
@@ -200,7 +200,8 @@ class Site:
                 raise Void(f"{process.name} ended with exit code {process.exit_code}:\n{process.log_tail()}")
 
 
-def _is_well(port: int) -> bool:
+def is_well(port: int) -> bool:
+    """Whether the process with this port says so."""
     return bool(endpoints.health(f"127.0.0.1:{port}").get("ok"))
 
 
